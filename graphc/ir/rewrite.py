@@ -1,0 +1,247 @@
+"""Rewrite rules as data, and the engine that applies them.
+
+A pattern is a small tree: `P(mul, (x, one))` is a product whose second factor is the constant 1. `Hole("x")` stands for any node, `Splat(1)` for a
+constant that is 1 everywhere. A rule is a pattern and a function of what the holes found; the function gives the new node, or None where a condition
+of its own does not hold. Because rules are data, each can build its own smallest example (`smallest_example`), on which the oracle checks that the
+two sides are the same. `exact` rules keep every bit of every value; the others reassociate or forget a signed zero, and are opt-in.
+
+The form is tinygrad's (`UPat`) and GEM's; the checked example is ours.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..core.dtype import DType, bool_, f64
+from .node import Graph, Info, Node, Recorder, recording
+from .op import REGISTRY, Op
+from .walk import subgraphs, topo
+
+Env = dict[str, Node]
+
+# ---- patterns --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Any node. The same name twice in a pattern is the same node twice. shape and dtype are those of the smallest example."""
+
+    name: str
+    shape: tuple[int, ...] = (3, 4)
+    dtype: DType = f64
+
+
+@dataclass(frozen=True, slots=True)
+class Splat:
+    """A constant with this value in every element, sign of zero included; `kinds` narrows the element types."""
+
+    value: float
+    kinds: tuple[str, ...] = ("float", "int", "uint")
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class P:
+    """An op applied to patterns. `attrs` must be equal; `name` is the node itself, for rules that read its type or attributes.
+
+    `example` holds the attributes of the smallest example. `commutes`: the two operands match in either order.
+    """
+
+    op: Op
+    args: tuple[Pattern, ...] = ()
+    name: str | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    example: Mapping[str, Any] = field(default_factory=dict)
+    commutes: bool = False
+
+
+Pattern: TypeAlias = "Hole | Splat | P"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """pattern → function(**what the names in it matched). The comment states the algebra."""
+
+    pattern: P
+    function: Callable[..., Node | None]
+    comment: str
+    exact: bool = True
+
+    def __repr__(self) -> str:
+        return self.comment
+
+
+def match(p: Pattern, n: Node, env: Env) -> bool:
+    """Whether the node has the form of the pattern; env receives the named nodes (and may hold leavings after a failure)."""
+    match p:
+        case Hole(name):
+            return env.setdefault(name, n) is n
+        case Splat(value, kinds, name):
+            if not is_splat(n, value, kinds):
+                return False
+            return name is None or env.setdefault(name, n) is n
+        case P(op, args, name, attrs):
+            if n.op is not op or any(k not in n.attrs or n.attrs[k] != v for k, v in attrs.items()):
+                return False
+            if name is not None and env.setdefault(name, n) is not n:
+                return False
+            if not args:
+                return True
+            if len(args) != len(n.inputs):
+                return False
+            if not p.commutes:
+                return all(map(match, args, n.inputs, [env] * len(args)))
+            saved = dict(env)
+            if match(args[0], n.inputs[0], env) and match(args[1], n.inputs[1], env):
+                return True
+            env.clear()
+            env.update(saved)
+            return match(args[0], n.inputs[1], env) and match(args[1], n.inputs[0], env)
+
+
+def is_splat(n: Node, value: float, kinds: tuple[str, ...] = ("float", "int", "uint")) -> bool:
+    """Whether n is a constant that is `value` everywhere; +0.0 is not -0.0, and an unsigned type has no -1."""
+    if n.op.name != "const":
+        return False
+    v = n.attrs["value"]
+    dtype: DType = n.attrs["dtype"]
+    if np.ndim(v) or dtype.kind not in kinds:
+        return False
+    return bool(v == value) and (not dtype.is_float or bool(np.signbit(v)) == bool(np.signbit(value)))
+
+
+# ---- the engine ------------------------------------------------------------------------------------------------------------------
+
+FUEL = 64                                               # firings for each node of the graph, before we say that rules chase each other
+
+
+def rewrite(graph: Graph, rules: Iterable[Rule]) -> Graph:
+    """Apply rules bottom-up until none fits anywhere; the same graph object where none did. New nodes and survivors get the Info of what they replace."""
+    index: dict[Op, list[Rule]] = {}
+    for rule in rules:
+        index.setdefault(rule.pattern.op, []).append(rule)
+    return _rewrite(graph, index)
+
+
+def _rewrite(graph: Graph, index: Mapping[Op, Sequence[Rule]]) -> Graph:
+    info = dict(graph.info)
+    done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}      # a node → its final form, in which nothing fits any more
+    becomes: dict[Node, Node] = {}                                      # a node → what a rule made of it, not yet final
+    order = topo(graph.roots)
+    fuel = FUEL * (len(order) + 8)
+    recorder = Recorder(info)
+    with recording(recorder):
+        for first in order:
+            stack = [first]
+            while stack:
+                n = stack[-1]
+                if n in done:
+                    stack.pop()
+                    continue
+                if n in becomes:
+                    new = becomes[n]
+                    if new not in done:
+                        stack.append(new)
+                        continue
+                    new = done[new]
+                    _merge(info, new, info.get(n))
+                    done[n] = new
+                    stack.pop()
+                    continue
+                waiting = [i for i in n.inputs if i not in done]
+                if waiting:
+                    stack.extend(reversed(waiting))
+                    continue
+                recorder.here = info.get(n, _NOWHERE)
+                m = _with_inputs(n, tuple([done[i] for i in n.inputs]), index)
+                new, rule = _fire(m, index.get(m.op, ()))
+                if rule is None:
+                    done[n] = done[m] = m
+                    stack.pop()
+                    continue
+                assert new.type == m.type, f"the rule {rule} turned {m.type} into {new.type}"
+                becomes[n] = new
+                fuel -= 1
+                if not fuel:
+                    raise RuntimeError(f"rewriting does not come to an end; the last rule was {rule}")
+    roots = tuple(done[r] for r in graph.roots)
+    return graph if roots == graph.roots else graph.with_roots(roots, info)
+
+
+_NOWHERE = Info()
+
+
+def _with_inputs(n: Node, inputs: tuple[Node, ...], index: Mapping[Op, Sequence[Rule]]) -> Node:
+    """n on final inputs, with the graphs inside it rewritten too. Types do not change, so nothing is inferred again."""
+    attrs = n.attrs
+    for key, value in attrs.items():
+        if isinstance(value, Graph) and (body := _rewrite(value, index)) is not value:
+            attrs = {**attrs, key: body}
+    return n if inputs == n.inputs and attrs is n.attrs else Node(n.op, inputs, attrs, n.type)
+
+
+def _fire(n: Node, rules: Sequence[Rule]) -> tuple[Node, Rule | None]:
+    """What the first fitting rule makes of n."""
+    for rule in rules:
+        env: Env = {}
+        if match(rule.pattern, n, env):
+            new = rule.function(**env)
+            if new is not None and new is not n:
+                return new, rule
+    return n, None
+
+
+def _merge(info: dict[Node, Info], node: Node, more: Info | None) -> None:
+    if more is not None:
+        mine = info.get(node)
+        info[node] = more if mine is None else mine | more
+
+
+# ---- examples --------------------------------------------------------------------------------------------------------------------
+
+NASTY = (0.0, -0.0, 1.0, -1.0, 2.5, -0.75, np.inf, -np.inf, np.nan, 5e-324, 1e300, -3.0)
+
+
+def smallest_example(pattern: P, dtype: DType | None = None) -> tuple[Graph, list[np.ndarray[Any, Any]]]:
+    """A graph of exactly the pattern's form, and values for its inputs: zeros of both signs, infinities, NaN and a denormal among them.
+
+    dtype, if given, takes the place of f64 in the holes.
+    """
+    leaves: dict[str, Node] = {}
+    feeds: list[np.ndarray[Any, Any]] = []
+
+    def build(p: Pattern, like: Node | None) -> Node:
+        match p:
+            case Hole(name, shape, own):
+                if name not in leaves:
+                    t = dtype if dtype is not None and own is f64 else own
+                    leaves[name] = REGISTRY["input"](name=name, shape=shape, dtype=t)
+                    feeds.append(_nasty(shape, t, len(feeds)))
+                return leaves[name]
+            case Splat(value):
+                assert like is not None, "a constant beside nothing has no type"
+                t = like.tensor
+                return REGISTRY["const"](value=t.dtype.numpy.type(value), shape=t.shape, dtype=t.dtype)
+            case P(op, args, _, attrs, example):
+                built = {k: build(a, None) for k, a in enumerate(args) if not isinstance(a, Splat)}
+                typed = [n for n in built.values() if n.tensor.dtype is not bool_] or list(built.values())
+                inputs = [built[k] if k in built else build(a, typed[0] if typed else None) for k, a in enumerate(args)]
+                return op(*inputs, **{**example, **attrs})
+
+    root = build(pattern, None)
+    return Graph(tuple(leaves.values()), (root,), name="example"), feeds
+
+
+def _nasty(shape: tuple[int, ...], dtype: DType, turn: int) -> np.ndarray[Any, Any]:
+    """NASTY, begun at another place for each hole, so that pairs of special values meet."""
+    n = int(np.prod(shape))
+    values = [NASTY[(k * (1 + 4 * turn) + 5 * turn) % len(NASTY)] for k in range(n)]
+    if dtype is bool_:
+        return np.asarray([k % 3 != turn % 3 for k in range(n)]).reshape(shape)
+    if not dtype.is_float:
+        values = [float(k % 7 - (2 if dtype.kind == "int" else 0)) for k in range(turn, n + turn)]
+    with np.errstate(all="ignore"):
+        return np.asarray(values, np.float64).astype(dtype.numpy).reshape(shape)
