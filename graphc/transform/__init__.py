@@ -1,0 +1,1 @@
+"""Graph → Graph: derivatives, and passes that keep the meaning."""
