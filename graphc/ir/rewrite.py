@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..core.compat import assert_never
 from ..core.dtype import DType, bool_, f64
-from .node import Graph, Info, Node, Recorder, recording
+from .node import NOWHERE, Graph, Node, Recorder, recording
 from .op import REGISTRY, Op
-from .walk import subgraphs, topo
+from .walk import topo
 
 Env = dict[str, Node]
 
@@ -36,18 +37,23 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Splat:
-    """A constant with this value in every element, sign of zero included; `kinds` narrows the element types."""
+    """A constant with this value in every element, sign of zero included; `kinds` narrows the element types.
+
+    any: every constant that is one number everywhere; `value` is then that of the smallest example.
+    """
 
     value: float
     kinds: tuple[str, ...] = ("float", "int", "uint")
     name: str | None = None
+    any: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class P:
     """An op applied to patterns. `attrs` must be equal; `name` is the node itself, for rules that read its type or attributes.
 
-    `example` holds the attributes of the smallest example. `commutes`: the two operands match in either order.
+    `example` holds the attributes of the smallest example. `commutes`: the two operands match in either order. `single`: nobody else reads
+    the node, so taking it apart computes nothing twice.
     """
 
     op: Op
@@ -56,6 +62,7 @@ class P:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     example: Mapping[str, Any] = field(default_factory=dict)
     commutes: bool = False
+    single: bool = False
 
 
 Pattern: TypeAlias = "Hole | Splat | P"
@@ -74,42 +81,44 @@ class Rule:
         return self.comment
 
 
-def match(p: Pattern, n: Node, env: Env) -> bool:
+def match(p: Pattern, n: Node, env: Env, uses: Mapping[Node, int] | None = None) -> bool:
     """Whether the node has the form of the pattern; env receives the named nodes (and may hold leavings after a failure)."""
     match p:
         case Hole(name):
             return env.setdefault(name, n) is n
         case Splat(value, kinds, name):
-            if not is_splat(n, value, kinds):
-                return False
-            return name is None or env.setdefault(name, n) is n
+            return is_splat(n, None if p.any else value, kinds) and (name is None or env.setdefault(name, n) is n)
         case P(op, args, name, attrs):
             if n.op is not op or any(k not in n.attrs or n.attrs[k] != v for k, v in attrs.items()):
                 return False
+            if p.single and uses is not None and uses.get(n, 2) > 1:
+                return False
             if name is not None and env.setdefault(name, n) is not n:
                 return False
-            if not args:
-                return True
-            if len(args) != len(n.inputs):
+            if args and len(args) != len(n.inputs):
                 return False
-            if not p.commutes:
-                return all(map(match, args, n.inputs, [env] * len(args)))
-            saved = dict(env)
-            if match(args[0], n.inputs[0], env) and match(args[1], n.inputs[1], env):
+            saved = dict(env) if p.commutes else env
+            if all(match(a, i, env, uses) for a, i in zip(args, n.inputs)):
                 return True
+            if not p.commutes:
+                return False
             env.clear()
             env.update(saved)
-            return match(args[0], n.inputs[1], env) and match(args[1], n.inputs[0], env)
+            return all(match(a, i, env, uses) for a, i in zip(args, reversed(n.inputs)))
+        case _:
+            assert_never(p)
 
 
-def is_splat(n: Node, value: float, kinds: tuple[str, ...] = ("float", "int", "uint")) -> bool:
-    """Whether n is a constant that is `value` everywhere; +0.0 is not -0.0, and an unsigned type has no -1."""
+def is_splat(n: Node, value: float | None, kinds: tuple[str, ...] = ("float", "int", "uint")) -> bool:
+    """Whether n is a constant that is `value` (None: one number) everywhere; +0.0 is not -0.0, and an unsigned type has no -1."""
     if n.op.name != "const":
         return False
     v = n.attrs["value"]
     dtype: DType = n.attrs["dtype"]
     if np.ndim(v) or dtype.kind not in kinds:
         return False
+    if value is None:
+        return True
     return bool(v == value) and (not dtype.is_float or bool(np.signbit(v)) == bool(np.signbit(value)))
 
 
@@ -118,86 +127,96 @@ def is_splat(n: Node, value: float, kinds: tuple[str, ...] = ("float", "int", "u
 FUEL = 64                                               # firings for each node of the graph, before we say that rules chase each other
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule]) -> Graph:
-    """Apply rules bottom-up until none fits anywhere; the same graph object where none did. New nodes and survivors get the Info of what they replace."""
+def rewrite(graph: Graph, rules: Iterable[Rule], also: Callable[[Node], Node | None] | None = None) -> Graph:
+    """Apply rules bottom-up until none fits anywhere; the same graph object where none did.
+
+    `also` is tried on every node before the rules: what is a function of a node and no pattern, such as folding. New nodes, and nodes that take
+    the place of others, get the Info of what they replace.
+    """
     index: dict[Op, list[Rule]] = {}
     for rule in rules:
         index.setdefault(rule.pattern.op, []).append(rule)
-    return _rewrite(graph, index)
+    return _Engine(index, also).run(graph)
 
 
-def _rewrite(graph: Graph, index: Mapping[Op, Sequence[Rule]]) -> Graph:
-    info = dict(graph.info)
-    done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}      # a node → its final form, in which nothing fits any more
-    becomes: dict[Node, Node] = {}                                      # a node → what a rule made of it, not yet final
-    order = topo(graph.roots)
-    fuel = FUEL * (len(order) + 8)
-    recorder = Recorder(info)
-    with recording(recorder):
-        for first in order:
-            stack = [first]
-            while stack:
-                n = stack[-1]
-                if n in done:
-                    stack.pop()
-                    continue
-                if n in becomes:
-                    new = becomes[n]
-                    if new not in done:
-                        stack.append(new)
-                        continue
-                    new = done[new]
-                    _merge(info, new, info.get(n))
-                    done[n] = new
-                    stack.pop()
-                    continue
-                waiting = [i for i in n.inputs if i not in done]
-                if waiting:
-                    stack.extend(reversed(waiting))
-                    continue
-                recorder.here = info.get(n, _NOWHERE)
-                m = _with_inputs(n, tuple([done[i] for i in n.inputs]), index)
-                new, rule = _fire(m, index.get(m.op, ()))
-                if rule is None:
-                    done[n] = done[m] = m
-                    stack.pop()
-                    continue
-                assert new.type == m.type, f"the rule {rule} turned {m.type} into {new.type}"
-                becomes[n] = new
-                fuel -= 1
-                if not fuel:
-                    raise RuntimeError(f"rewriting does not come to an end; the last rule was {rule}")
-    roots = tuple(done[r] for r in graph.roots)
-    return graph if roots == graph.roots else graph.with_roots(roots, info)
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    index: Mapping[Op, Sequence[Rule]]
+    also: Callable[[Node], Node | None] | None
+
+    def run(self, graph: Graph) -> Graph:
+        info = dict(graph.info)
+        order = topo(graph.roots)
+        uses = _count_uses(order, graph.roots)
+        done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}  # a node → its final form, in which nothing fits any more
+        becomes: dict[Node, Node] = {}                                  # a node → what a rule made of it, not yet final
+        fuel = FUEL * (len(order) + 8)
+        recorder = Recorder(info)
+        with recording(recorder):
+            for first in order:
+                stack = [first]
+                while stack:
+                    n = stack[-1]
+                    if n in done:
+                        stack.pop()
+                    elif n in becomes:
+                        new = becomes[n]
+                        if new not in done:
+                            stack.append(new)
+                            continue
+                        new = done[n] = done[new]
+                        uses[new] = uses.get(new, 0) + uses.get(n, 1)
+                        if n in info:
+                            info[new] = info.get(new, NOWHERE) | info[n]
+                        stack.pop()
+                    elif waiting := [i for i in n.inputs if i not in done]:
+                        stack.extend(reversed(waiting))
+                    else:
+                        recorder.here = info.get(n, NOWHERE)
+                        m = self.with_inputs(n, tuple([done[i] for i in n.inputs]))
+                        uses[m] = uses.get(n, 1)
+                        new, why = self.fire(m, uses)
+                        if new is m:
+                            done[n] = done[m] = m
+                            stack.pop()
+                            continue
+                        assert new.type == m.type, f"{why} turned {m.type} into {new.type}"
+                        becomes[n] = new
+                        fuel -= 1
+                        if not fuel:
+                            raise RuntimeError(f"rewriting does not come to an end; last was {why}")
+        roots = tuple(done[r] for r in graph.roots)
+        return graph if roots == graph.roots else graph.with_roots(roots, info)
+
+    def with_inputs(self, n: Node, inputs: tuple[Node, ...]) -> Node:
+        """n on final inputs, with the graphs inside it rewritten too. Types do not change, so nothing is inferred again."""
+        attrs = n.attrs
+        for key, value in n.attrs.items():
+            if isinstance(value, Graph) and (body := self.run(value)) is not value:
+                attrs = {**attrs, key: body}
+        return n if inputs == n.inputs and attrs is n.attrs else Node(n.op, inputs, attrs, n.type)
+
+    def fire(self, n: Node, uses: Mapping[Node, int]) -> tuple[Node, object]:
+        """What n becomes, and by what; n itself where nothing fits."""
+        if self.also is not None and (new := self.also(n)) is not None:
+            return new, self.also
+        for rule in self.index.get(n.op, ()):
+            env: Env = {}
+            if match(rule.pattern, n, env, uses):
+                new = rule.function(**env)
+                if new is not None:
+                    return new, rule
+        return n, None
 
 
-_NOWHERE = Info()
-
-
-def _with_inputs(n: Node, inputs: tuple[Node, ...], index: Mapping[Op, Sequence[Rule]]) -> Node:
-    """n on final inputs, with the graphs inside it rewritten too. Types do not change, so nothing is inferred again."""
-    attrs = n.attrs
-    for key, value in attrs.items():
-        if isinstance(value, Graph) and (body := _rewrite(value, index)) is not value:
-            attrs = {**attrs, key: body}
-    return n if inputs == n.inputs and attrs is n.attrs else Node(n.op, inputs, attrs, n.type)
-
-
-def _fire(n: Node, rules: Sequence[Rule]) -> tuple[Node, Rule | None]:
-    """What the first fitting rule makes of n."""
-    for rule in rules:
-        env: Env = {}
-        if match(rule.pattern, n, env):
-            new = rule.function(**env)
-            if new is not None and new is not n:
-                return new, rule
-    return n, None
-
-
-def _merge(info: dict[Node, Info], node: Node, more: Info | None) -> None:
-    if more is not None:
-        mine = info.get(node)
-        info[node] = more if mine is None else mine | more
+def _count_uses(order: Iterable[Node], roots: Iterable[Node]) -> dict[Node, int]:
+    uses: dict[Node, int] = {}
+    for n in order:
+        for i in n.inputs:
+            uses[i] = uses.get(i, 0) + 1
+    for r in roots:
+        uses[r] = uses.get(r, 0) + 1
+    return uses
 
 
 # ---- examples --------------------------------------------------------------------------------------------------------------------
@@ -223,7 +242,7 @@ def smallest_example(pattern: P, dtype: DType | None = None) -> tuple[Graph, lis
                 return leaves[name]
             case Splat(value):
                 assert like is not None, "a constant beside nothing has no type"
-                t = like.tensor
+                t = like.tensor.with_dtype(bool_) if p.kinds == ("bool",) else like.tensor
                 return REGISTRY["const"](value=t.dtype.numpy.type(value), shape=t.shape, dtype=t.dtype)
             case P(op, args, _, attrs, example):
                 built = {k: build(a, None) for k, a in enumerate(args) if not isinstance(a, Splat)}

@@ -1,0 +1,78 @@
+"""Common subexpressions: of nodes that do the same to the same, one is kept.
+
+Nodes have identity until here, so that hooks and `grad(loss, a)` mean the node the user holds; from here on, what cannot be told apart by bits is
+one. Attributes are compared by type and bits: 0.0, -0.0, 0, False and each nan are different. Never merged: inputs, effects, and nodes that carry the
+attribute `recompute` (rematerialisation put them there to be computed again).
+"""
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..core.dims import Dim
+from ..core.dtype import DType
+from ..core.types import TensorType, TokenType, TupleType
+from ..ir.node import NOWHERE, Graph, Info, Node, Recorder, recording
+from ..ir.text import show
+from ..ir.walk import topo
+
+RECOMPUTE = "recompute"
+
+
+def cse(graph: Graph) -> Graph:
+    """The graph with each computation once; Info is merged. The same object where there was nothing to merge."""
+    info: dict[Node, Info] = dict(graph.info)
+    done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}
+    table: dict[Hashable, Node] = {}
+    recorder = Recorder(info)
+    with recording(recorder):
+        for n in topo(graph.roots):
+            if n in done:
+                continue
+            inputs = tuple([done[i] for i in n.inputs])
+            attrs = _inside(n.attrs)
+            m = n
+            if inputs != n.inputs or attrs is not n.attrs:
+                recorder.here = info.get(n, NOWHERE)
+                m = Node(n.op, inputs, attrs, n.type)
+            if n.op.pure and n.op.name != "input" and not isinstance(n.type, TokenType) and RECOMPUTE not in attrs:
+                found = table.setdefault((n.op, inputs, key_of(attrs)), m)
+                if found is not m and m in info:
+                    info[found] = info.get(found, NOWHERE) | info[m]
+                m = found
+            done[n] = m
+    roots = tuple(done[r] for r in graph.roots)
+    return graph if roots == graph.roots else graph.with_roots(roots, info)
+
+
+def _inside(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes with the graphs among them done too."""
+    for key, value in attrs.items():
+        if isinstance(value, Graph) and (body := cse(value)) is not value:
+            attrs = {**attrs, key: body}
+    return attrs
+
+
+def key_of(attrs: Mapping[str, Any]) -> Hashable:
+    """Attributes as a key: equal exactly where type and bits are."""
+    return tuple(sorted((k, bits_of(v)) for k, v in attrs.items())) if len(attrs) != 1 else tuple((k, bits_of(v)) for k, v in attrs.items())
+
+
+def bits_of(value: Any) -> Hashable:
+    """One attribute as a key."""
+    if isinstance(value, tuple):
+        return ("tuple", *(map(bits_of, value)))
+    if isinstance(value, float):
+        return "float", struct.pack("d", value)
+    if isinstance(value, np.generic | np.ndarray):
+        raw = value.tobytes()
+        return "array", str(value.dtype), value.shape, raw if len(raw) <= 64 else hashlib.blake2b(raw, digest_size=32).digest()
+    if isinstance(value, Graph):
+        return "graph", show(value, names=False, locs=False)
+    if isinstance(value, bool | int | str | Dim | DType | TensorType | TupleType | TokenType) or value is None:
+        return type(value).__name__, value
+    raise TypeError(f"an attribute cannot be {value!r}")
