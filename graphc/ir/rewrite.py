@@ -182,6 +182,7 @@ class _Engine:
                             continue
                         assert new.type == m.type, f"{why} turned {m.type} into {new.type}"
                         becomes[n] = new
+                        uses.setdefault(new, 0)                         # n's readers become its readers once it is final
                         fuel -= 1
                         if not fuel:
                             raise RuntimeError(f"rewriting does not come to an end; last was {why}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..core.dtype import DType, bool_, f64, i64
+from ..core.dtype import DType, bool_, f64, i64, u64
 from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.rewrite import Hole, P, Pattern, Rule, Splat, rewrite
@@ -116,7 +116,7 @@ SELECTION = (
     Rule(P(cast, (x,), name="y", example={"dtype": f64}), lambda x, y: x if x.type == y.type else None, "cast(x) to its own dtype → x"),
     Rule(P(cast, (P(cast, (Hole("x", dtype=bool_),), name="a", example={"dtype": i64}),), name="b", example={"dtype": f64}), _cast_once,
          "cast(cast(x)) → cast(x)   where the first loses nothing"),
-    Rule(P(bitcast, (P(bitcast, (x,), example={"dtype": i64}),), name="b", example={"dtype": f64}),
+    Rule(P(bitcast, (P(bitcast, (INT,), example={"dtype": u64}),), name="b", example={"dtype": f64}),
          lambda x, b: x if x.type == b.type else bitcast(x, dtype=b.tensor.dtype), "bitcast(bitcast(x)) → bitcast(x)"),
 )
 
@@ -236,7 +236,7 @@ MOVEMENT = (
     Rule(P(flip, (P(flip, (x,), name="a", example={"axes": (0, 1)}),), name="b", example={"axes": (1,)}), _flip_twice, "flip(flip(x)) → flip(x)"),
     Rule(P(concat, (x,), example={"axis": 0}), keeps(), "concat(x) → x"),
     *(Rule(P(r, (Hole("x", (3, 1)),), name="y", example={"axes": (1,)}), _drop_ones, f"{r}(x) over no axes, or over axes of size 1 → reshape(x)")
-      for r in (reduce_sum, reduce_prod, reduce_max, reduce_min)),
+      for r in (reduce_prod, reduce_max, reduce_min)),
     *(Rule(P(r, (P(r, (Hole("x", (2, 3, 4)),), name="a", example={"axes": (1,)}),), name="b", example={"axes": (1,)}),
            lambda x, a, b, r=r: _reduce_twice(r, x, a, b), f"{r}({r}(x)) → {r}(x)") for r in (reduce_max, reduce_min)),
 )
@@ -299,6 +299,8 @@ FAST: tuple[Rule, ...] = (
     Rule(P(sub, (float_zero, x)), lambda x: neg(x), "0.0 - x → -x   (but 0.0 - 0.0 is 0.0)", exact=False),
     Rule(P(neg, (P(sub, (x, y)),)), lambda x, y: sub(y, x), "-(x - y) → y - x   (but -(x - x) is -0.0)", exact=False),
     Rule(P(pow_, (x, Splat(3))), lambda x: mul(mul(x, x), x), "x ** 3 → x * x * x   (rounded twice)", exact=False),
+    Rule(P(reduce_sum, (Hole("x", (3, 1)),), name="y", example={"axes": (1,)}), _drop_ones,
+         "reduce_sum(x) over no axes, or over axes of size 1 → reshape(x)   (but 0.0 + -0.0 is 0.0)", exact=False),
     Rule(P(reduce_sum, (P(reduce_sum, (Hole("x", (2, 3, 4)),), name="a", example={"axes": (1,)}),), name="b", example={"axes": (1,)}),
          lambda x, a, b: _reduce_twice(reduce_sum, x, a, b), "sum(sum(x)) → sum(x)   (in another order)", exact=False),
 )
