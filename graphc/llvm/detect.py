@@ -1,0 +1,39 @@
+"""This host as a Target."""
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+
+from ..core.target import Target
+
+
+@lru_cache(1)
+def host() -> Target:
+    """The machine that runs this process: its widest vectors that LLVM can mask, its caches."""
+    from llvmlite import binding
+
+    cpu, flags = binding.get_host_cpu_name(), binding.get_host_cpu_features()
+    has = lambda *names: all(flags.get(n, False) for n in names)
+    l1, l2 = cache_bytes(1, 32 << 10), cache_bytes(2, 512 << 10)
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return Target(cpu, flags.flatten(), 16, 32, True, l1, l2)
+    if has("avx512f", "avx512vl", "avx512bw", "avx512dq"):
+        return Target(cpu, flags.flatten(), 64, 32, has("fma"), l1, l2)
+    if has("avx2", "fma"):
+        return Target(cpu, flags.flatten(), 32, 16, True, l1, l2)
+    return Target(cpu, flags.flatten(), 16, 16, False, l1, l2)
+
+
+def cache_bytes(level: int, unknown: int) -> int:
+    """Bytes of the data cache of a level, as Linux tells; else `unknown`."""
+    root = "/sys/devices/system/cpu/cpu0/cache"
+    try:
+        for index in sorted(os.listdir(root)):
+            read = lambda name, at=f"{root}/{index}": open(f"{at}/{name}").read().strip()
+            if index.startswith("index") and read("level") == str(level) and read("type") in ("Data", "Unified"):
+                size = read("size")
+                return int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
+    except (OSError, ValueError):
+        pass
+    return unknown

@@ -1,0 +1,84 @@
+"""LLVM IR text to machine code, and machine code into this process. One path for now, later and elsewhere: text -> object bytes -> loaded code.
+
+No IR passes run: the text is already what it should be. Code generation is at level 1; level 0 allocates registers so badly that contractions
+are eight times slower.
+"""
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+from ..core.target import Target
+
+LEVEL = 1
+_serial = count()
+
+
+@lru_cache(None)
+def _binding() -> Any:
+    """llvmlite.binding, initialised."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
+    return binding
+
+
+@lru_cache(None)
+def _others() -> None:
+    """Code generators of machines that this one is not."""
+    _binding().initialize_all_targets()
+    _binding().initialize_all_asmprinters()
+
+
+@lru_cache(16)
+def _machine(target: Target, level: int) -> Any:
+    binding = _binding()
+    if target.triple:
+        _others()
+    triple = target.triple or binding.get_process_triple()
+    return binding.Target.from_triple(triple).create_target_machine(cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default",
+                                                                    jit=False)
+
+
+def _module(text: str, target: Target, level: int) -> tuple[Any, Any]:
+    machine = _machine(target, level)
+    module = _binding().parse_assembly(text)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    return module, machine
+
+
+def compile_text(text: str, target: Target, level: int = LEVEL) -> bytes:
+    """The object file of a module."""
+    module, machine = _module(text, target, level)
+    return bytes(machine.emit_object(module))
+
+
+def asm(text: str, target: Target, level: int = LEVEL) -> str:
+    """The assembly of a module: for reading."""
+    module, machine = _module(text, target, level)
+    return str(machine.emit_assembly(module))
+
+
+class Code:
+    """Machine code in this process. It is freed with this object, so whoever holds an address holds this too."""
+
+    def __init__(self, engine: Any, library: Any, symbols: tuple[str, ...]) -> None:
+        self._engine, self._library = engine, library
+        self._addresses = {name: int(library[name]) for name in symbols}
+
+    def address(self, name: str) -> int:
+        return self._addresses[name]
+
+
+def load(obj: bytes, symbols: tuple[str, ...] = ("step",)) -> Code:
+    """Load an object file that defines `symbols`."""
+    binding = _binding()
+    machine = binding.Target.from_default_triple().create_target_machine(opt=LEVEL, jit=True)
+    engine = binding.create_lljit_compiler(machine)
+    builder = binding.JITLibraryBuilder().add_object_img(obj).add_current_process()
+    for name in symbols:
+        builder = builder.export_symbol(name)
+    return Code(engine, builder.link(engine, f"code{next(_serial)}"), symbols)
