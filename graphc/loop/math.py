@@ -1,0 +1,495 @@
+"""exp, log, sin, erf, pow, ... as arithmetic in the loop IR.
+
+A function here takes values of dtype f32 or f64 and returns an expression: a DAG of sums, products, comparisons and bit operations that vectorises
+like any other. It calls no library, loads no table and branches nowhere. What is shared is one object; emitters memoise by identity.
+
+Accuracy: within 2 ulp of the true value in f32 and 3 ulp in f64 over the full range (the tests say how much less), inf, nan, -0 and denormals as
+NumPy. The one exception is an argument of sin, cos and tan that is out of reach: see `_quadrant`. Where the machine flushes denormals, so do these.
+
+What the emitter must keep: the arithmetic as it stands, neither reassociated nor contracted (`pow`, `log1p` and the argument reductions recover
+rounding errors). Where there is no fma, a*b + c with two roundings costs polynomials about an ulp (the tests hold f32 and f64 to 4); nothing
+depends on fma for more: the constants that reductions multiply by an integer have trailing zeros enough for the product to be exact, and `pow`
+makes its exact products by splitting. There sin, cos and tan keep their relative accuracy for |x| < 1.6e6 only.
+
+Floats become integers by adding 1.5 * 2**mantissa and reading the low bits, which no NaN can trap; a NaN travels in the float part.
+
+The reductions are Cephes' (Moshier) and FDLIBM's (Sun), Cody and Waite's before them; erf's tail as exp of a polynomial is N. Juffa's. The
+coefficients are our own: `benchmarks/fit_polynomials.py` fits and prints them.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..core.dtype import DType, f32, f64, u32, u64
+from .ir import Bin, BinOp, Bitcast, Call, Cast, Expr, Lit, Select, Un, dtype_of
+
+# ---- formats ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A binary floating-point format, and the constants of the functions in it. Coefficients: lowest power first."""
+
+    dtype: DType
+    bits: DType                             # the unsigned integer of the same width
+    mantissa: int                           # bits stored
+    bias: int
+    sqrt_half: int                          # bits of sqrt(1/2), rounded down: where log cuts its octaves
+    ln2: tuple[float, float]                # the first with trailing zeros enough that n * ln2[0] is exact
+    pi_2: tuple[float, float]               # pi/2 and what is left of it
+    exp_range: tuple[float, float]          # outside, exp is 0 or inf
+    expm1_low: float                        # below, expm1 is -1
+    tanh_high: float                        # above, tanh is 1
+    erf_high: float                         # above, erf is 1
+    EXP: Sequence[float]
+    LOG: Sequence[float]
+    SIN: Sequence[float]
+    COS: Sequence[float]
+    ASIN: Sequence[float]
+    ATAN: Sequence[float]
+    TANH: Sequence[float]
+    ERF: Sequence[float]
+    ERFC: Sequence[float]
+
+    @property
+    def one(self) -> int: return self.bias << self.mantissa
+    @property
+    def fraction(self) -> int: return (1 << self.mantissa) - 1
+    @property
+    def sign(self) -> int: return 1 << (self.dtype.bits - 1)
+    @property
+    def magic(self) -> float: return 1.5 * 2.0 ** self.mantissa
+    @property
+    def magic_bits(self) -> int: return ((self.bias + self.mantissa) << self.mantissa) + (1 << (self.mantissa - 1))
+    @property
+    def smallest_normal(self) -> float: return 2.0 ** (1 - self.bias)
+    @property
+    def negligible(self) -> float: return 2.0 ** -(self.mantissa + 2)   # beside 1
+
+    def __call__(self, value: float) -> Lit: return Lit(value, self.dtype)
+    def word(self, value: int) -> Lit: return Lit(value, self.bits)
+    def to_bits(self, a: Expr) -> Expr: return Bitcast(a, self.bits)
+    def from_bits(self, a: Expr) -> Expr: return Bitcast(a, self.dtype)
+
+
+F32 = Format(
+    f32, u32, 23, 127, 0x3F3504F3, (0.693359375, -2.12194440e-4), (1.57079637050628662109375, -4.37113900018624283e-8),
+    exp_range=(-104.0, 89.0), expm1_low=-18.0, tanh_high=10.0, erf_high=4.0,
+    EXP=(0.5, 1.6666666e-01, 4.1666362e-02, 8.33339e-03, 1.3940616e-03, 1.9845858e-04),
+    LOG=(3.3333313e-01, -2.500001e-01, 2.0002119e-01, -1.6667996e-01, 1.4219552e-01, -1.24055915e-01, 1.1888159e-01, -1.1675634e-01, 6.746627e-02),
+    SIN=(-1.6666655e-01, 8.33216e-03, -1.951525e-04),
+    COS=(4.1666646e-02, -1.3887316e-03, 2.443312e-05),
+    ASIN=(1.6666752e-01, 7.4952975e-02, 4.547038e-02, 2.4179513e-02, 4.2166304e-02),
+    ATAN=(-3.33333e-01, 1.9998549e-01, -1.4264241e-01, 1.0952184e-01, -8.403447e-02, 5.7957552e-02, -3.1177811e-02, 1.091459e-02, -1.7936189e-03),
+    TANH=(-3.333328e-01, 1.3331442e-01, -5.3739715e-02, 2.0639094e-02, -5.7049934e-03),
+    ERF=(1.2837917e-01, -3.7612626e-01, 1.12835854e-01, -2.6853811e-02, 5.1883273e-03, -8.010192e-04, 7.853858e-05),
+    ERFC=(-1.1286972e+00, -6.3495827e-01, -1.0654911e-01, 2.4025515e-02, -3.7646634e-03, 3.5233304e-04, -1.4133935e-05))
+
+F64 = Format(
+    f64, u64, 52, 1023, 0x3FE6A09E667F3BCC, (6.93147180369123816490e-01, 1.90821492927058770002e-10), (math.pi / 2, 6.123233995736766e-17),
+    exp_range=(-746.0, 710.0), expm1_low=-38.0, tanh_high=20.0, erf_high=6.0,
+    EXP=(0.5, 1.6666666666666677e-01, 4.166666666666651e-02, 8.333333333321702e-03, 1.38888888889623e-03, 1.9841269885938507e-04,
+         2.4801587172641975e-05, 2.755724440471733e-06, 2.755740258864728e-07, 2.510896729313972e-08, 2.087533581808052e-09),
+    LOG=(6.666666666666734e-01, 3.9999999999416375e-01, 2.8571428742014354e-01, 2.2222198610948699e-01, 1.818356239517753e-01,
+         1.531409911071214e-01, 1.47954722809468e-01),
+    SIN=(-1.666666666666663e-01, 8.333333333322113e-03, -1.9841269829584774e-04, 2.7557313619684952e-06, -2.5050747489065348e-08,
+         1.5896213860502647e-10),
+    COS=(4.1666666666666595e-02, -1.388888888887305e-03, 2.480158728884669e-05, -2.755731417780463e-07, 2.0875700633627807e-09,
+         -1.1358525461495885e-11),
+    ASIN=(1.666666666666676e-01, 7.499999999970801e-02, 4.4642857174610986e-02, 3.0381942707835265e-02, 2.2372214985985652e-02,
+          1.7351612046386716e-02, 1.3980820130150416e-02, 1.1398915751936326e-02, 1.0780232836923538e-02, 3.706483669873535e-03,
+          2.1707267147863227e-02, -2.0998811963824988e-02, 3.2628469732966695e-02),
+    ATAN=(-3.3333333333333287e-01, 1.9999999999990448e-01, -1.4285714285036655e-01, 1.1111111086448126e-01, -9.090908547269595e-02,
+          7.692299711954963e-02, -6.666583724388898e-02, 5.8817161646039944e-02, -5.259433842807489e-02, 4.7449263328739076e-02,
+          -4.2863915937474184e-02, 3.82100804854198e-02, -3.2785460661251334e-02, 2.6151715989948622e-02, -1.861425940396229e-02,
+          1.1317708230402729e-02, -5.612428857020802e-03, 2.151609677728145e-03, -5.929009536322982e-04, 1.0387357087110042e-04,
+          -8.654373936351966e-06),
+    TANH=(-3.3333333333332854e-01, 1.3333333333262093e-01, -5.396825393126854e-02, 2.1869487576110055e-02, -8.863221002799234e-03,
+          3.59198917497045e-03, -1.4549588830904696e-03, 5.863165548971265e-04, -2.2856423712759626e-04, 7.714439319745e-05,
+          -1.6072581537790563e-05),
+    ERF=(1.283791670955126e-01, -3.761263890318375e-01, 1.1283791670954857e-01, -2.6866170645072893e-02, 5.223977624780838e-03,
+         -8.548326978740622e-04, 1.20553310368449e-04, -1.4925593505645053e-05, 1.646097279815068e-06, -1.6350025034086767e-07,
+         1.4657878650325638e-08, -1.1365661644367267e-09, 5.945254923277616e-11),
+    ERFC=(-1.1283792180730732e+00, -6.366191915394683e-01, -1.0277572461105457e-01, 1.913896899355342e-02, 1.8423551759806376e-04,
+          -1.6519197112942992e-03, 5.291560280549008e-04, 4.0739969697558854e-05, -1.2302445820820264e-04, 7.127109635831598e-05,
+          -2.7102656053211653e-05, 7.779878732312194e-06, -1.7539983875212023e-06, 3.131849371400857e-07, -4.393742767798479e-08,
+          4.7416696651251275e-09, -3.7927697775794287e-10, 2.1108859964102326e-11, -7.26081660254756e-13, 1.1539995570837598e-14))
+
+LOG2_F32 = (9.617966940572923e-01, 5.770779533502108e-01, 4.1220838518567926e-01, 3.199354693945987e-01, 2.82529645209446e-01)
+EXP2_F32 = (6.931472e-01, 2.402265e-01, 5.5504102e-02, 9.618037e-03, 1.3333939e-03, 1.5467008e-04, 1.5195926e-05)
+EXP2_F64 = (6.931471805599453e-01, 2.4022650695910072e-01, 5.550410866482158e-02, 9.618129107628487e-03, 1.3333558146428305e-03,
+            1.5403530393354032e-04, 1.5252733804250884e-05, 1.3215486823036776e-06, 1.0178085886017575e-07, 7.054891808333383e-09,
+            4.4455739391805214e-10, 2.5737082927303506e-11, 1.366299455869993e-12)
+# 3 atanh(s)/s = 3 + z + z^2 p(z): the fit of (atanh(s) - s - s^3/3)/s^5, tripled
+ATANH_F64 = tuple(3 * c for c in (2.e-01, 1.4285714285714188e-01, 1.1111111111145211e-01, 9.090909084638087e-02, 7.692308375604408e-02,
+                                  6.666620269943652e-02, 5.884335296299394e-02, 5.211479035842663e-02, 5.506464385124287e-02))
+# pi/2 in pieces of 33 bits: n times a piece is exact for n < 2**20
+PI_2 = (1.57079632673412561417e+00, 6.07710050630396597660e-11, 2.02226624871116645580e-21, 8.47842766036889956997e-32)
+
+
+def format_of(x: Expr) -> Format:
+    dtype = dtype_of(x)
+    if dtype is f32:
+        return F32
+    if dtype is f64:
+        return F64
+    raise TypeError(f"no vector math in {dtype}")
+
+
+# ---- small words -----------------------------------------------------------------------------------------------------------------
+
+
+def fma(a: Expr, b: Expr, c: Expr) -> Expr: return Call("fma", (a, b, c))
+def copysign(x: Expr, y: Expr) -> Expr: return Call("copysign", (x, y))
+def absolute(x: Expr) -> Expr: return Un("abs", x)
+def same(a: Expr, b: Expr) -> Expr: return Bin("==", a, b)
+def bit(op: BinOp, a: Expr, b: Expr) -> Expr: return Bin(op, a, b)
+
+
+def polynomial(f: Format, x: Expr, coefficients: Sequence[float]) -> Expr:
+    """Horner's scheme."""
+    y: Expr = f(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        y = fma(y, x, f(c))
+    return y
+
+
+def clamp(f: Format, x: Expr, low: float | None, high: float | None) -> Expr:
+    """x between low and high; NaN stays."""
+    if high is not None:
+        x = Select(f(high) < x, f(high), x)
+    return x if low is None else Select(x < f(low), f(low), x)
+
+
+def nearest(f: Format, x: Expr, scale: float) -> tuple[Expr, Expr]:
+    """n = round(x * scale) for |n| < 2**(mantissa - 1), as a float and in the low bits of an integer, from which magic_bits is still to be taken."""
+    t = fma(x, f(scale), f(f.magic))
+    return t - f(f.magic), f.to_bits(t)
+
+
+def power_of_two(f: Format, n: Expr, less: int = 0) -> Expr:
+    """2**(n - less) from the integer of `nearest`; the result must be normal."""
+    return f.from_bits(bit("<<", n - f.word(f.magic_bits - f.bias + less), f.word(f.mantissa)))
+
+
+def scale(f: Format, y: Expr, n: Expr) -> Expr:
+    """y * 2**n from the integer of `nearest`, |n| < 2 bias: in two halves, so that only the last product rounds, overflows or is denormal."""
+    biased = n - f.word(f.magic_bits - 2 * f.bias)
+    half = bit(">>", biased, f.word(1))
+    return y * f.from_bits(bit("<<", half, f.word(f.mantissa))) * f.from_bits(bit("<<", biased - half, f.word(f.mantissa)))
+
+
+# ---- exponentials ----------------------------------------------------------------------------------------------------------------
+
+
+def _reduce_exp(f: Format, x: Expr) -> tuple[Expr, Expr]:
+    """x = n ln 2 + r: r and the integer n."""
+    n, integer = nearest(f, x, math.log2(math.e))
+    return fma(n, f(-f.ln2[1]), fma(n, f(-f.ln2[0]), x)), integer
+
+
+def _expm1_poly(f: Format, r: Expr) -> Expr:
+    return fma(polynomial(f, r, f.EXP), r * r, r)
+
+
+def exp(x: Expr) -> Expr:
+    """e**x."""
+    f = format_of(x)
+    r, n = _reduce_exp(f, clamp(f, x, *f.exp_range))
+    return scale(f, _expm1_poly(f, r) + f(1.0), n)
+
+
+def _exp_normal(f: Format, x: Expr) -> Expr:
+    """e**x where that is known to be a normal number."""
+    r, n = _reduce_exp(f, x)
+    return (_expm1_poly(f, r) + f(1.0)) * power_of_two(f, n)
+
+
+def expm1(x: Expr) -> Expr:
+    """e**x - 1, accurate near 0."""
+    f = format_of(x)
+    r, n = _reduce_exp(f, clamp(f, x, f.expm1_low, f.exp_range[1]))
+    half = power_of_two(f, n, less=1)                                   # 2**n may overflow where the result does not
+    y = fma(_expm1_poly(f, r), half, half - f(0.5)) * f(2.0)
+    return Select(absolute(x) < f(f.negligible), x, y)
+
+
+def tanh(x: Expr) -> Expr:
+    """x + x^3 p(x^2) near 0, else 1 - 2 / (e**2x + 1)."""
+    f = format_of(x)
+    a = absolute(x)
+    z = a * a
+    small = fma(a * z, polynomial(f, z, f.TANH), a)
+    big = f(1.0) - f(2.0) / (_exp_normal(f, clamp(f, a, None, f.tanh_high) * f(2.0)) + f(1.0))
+    return copysign(Select(a < f(0.625), small, big), x)
+
+
+def erf(x: Expr) -> Expr:
+    """x + x p(x^2) below 1, else 1 - e**(x p(x))."""
+    f = format_of(x)
+    a = absolute(x)
+    small = fma(a, polynomial(f, a * a, f.ERF), a)
+    tail = clamp(f, a, None, f.erf_high)
+    big = f(1.0) - _exp_normal(f, tail * polynomial(f, tail, f.ERFC))
+    return copysign(Select(a < f(1.0), small, big), x)
+
+
+# ---- logarithms ------------------------------------------------------------------------------------------------------------------
+
+
+def _octave(f: Format, x: Expr) -> tuple[Expr, Expr]:
+    """x = m * 2**e for a positive normal x: m in [sqrt(1/2), sqrt(2)), and the integer e + bias."""
+    b = f.to_bits(x) + f.word(f.one - f.sqrt_half)
+    return f.from_bits(bit("and", b, f.word(f.fraction)) + f.word(f.sqrt_half)), bit(">>", b, f.word(f.mantissa))
+
+
+def _small_int(f: Format, n: Expr, minus: Expr) -> Expr:
+    """The integer 0 <= n < 2**mantissa as a float, less `minus` and 2**mantissa: n goes under the mantissa of 2**mantissa."""
+    return f.from_bits(bit("or", n, f.word((f.bias + f.mantissa) << f.mantissa))) - minus
+
+
+def _exponent(f: Format, n: Expr) -> Expr:
+    return _small_int(f, n, f(2.0 ** f.mantissa + f.bias))
+
+
+def _split(f: Format, x: Expr) -> tuple[Expr, Expr]:
+    """x = m * 2**e as floats, for a positive x, denormals included."""
+    up = f.mantissa + 2
+    tiny = x < f(f.smallest_normal)
+    m, n = _octave(f, Select(tiny, x * f(2.0 ** up), x))
+    offset = 2.0 ** f.mantissa + f.bias
+    return m, _small_int(f, n, Select(tiny, f(offset + up), f(offset)))
+
+
+def _log_near_one(f: Format, x: Expr, e: Expr) -> Expr:
+    """log(1 + x) + e ln 2, for sqrt(1/2) <= 1 + x < sqrt(2) and an integer e."""
+    half_square = f(0.5) * x * x
+    if f is F32:                                                        # a division costs more than the longer polynomial
+        z = x * x
+        y = fma(e, f(f.ln2[1]), x * z * polynomial(f, x, f.LOG))
+        return fma(e, f(f.ln2[0]), x + fma(z, f(-0.5), y))
+    s = x / (f(2.0) + x)
+    z = s * s
+    y = fma(s, fma(z, polynomial(f, z, f.LOG), half_square), e * f(f.ln2[1]))
+    return fma(e, f(f.ln2[0]), x - (half_square - y))
+
+
+def log(x: Expr) -> Expr:
+    """The natural logarithm; -inf at 0, NaN below."""
+    f = format_of(x)
+    m, e = _split(f, x)
+    y = Select(x < f(math.inf), _log_near_one(f, m - f(1.0), e), x)
+    return Select(f(0.0) < x, y, Select(same(x, f(0.0)), f(-math.inf), f(math.nan)))
+
+
+def log1p(x: Expr) -> Expr:
+    """log(1 + x), accurate near 0: what 1 + x rounds away is added to the reduced argument."""
+    f = format_of(x)
+    one = f(1.0)
+    u = one + x
+    v = u - one
+    lost = (one - (u - v)) + (x - v)                                    # u + lost = 1 + x exactly
+    m, n = _octave(f, u)
+    down = f.from_bits(f.word(2 * f.one) - bit("<<", n, f.word(f.mantissa)))     # 2**-e
+    r = (m - one) + Select(x < f(2.0 / f.negligible), lost * down, f(0.0))
+    y = _log_near_one(f, r, _exponent(f, n))
+    y = Select(absolute(x) < f(f.negligible), x, Select(x < f(math.inf), y, x))
+    return Select(f(-1.0) < x, y, Select(same(x, f(-1.0)), f(-math.inf), f(math.nan)))
+
+
+# ---- trigonometry ----------------------------------------------------------------------------------------------------------------
+
+
+def _quadrant(f: Format, x: Expr) -> tuple[Expr, Expr]:
+    """x = n pi/2 + r, |r| <= pi/4: r in f64, and n modulo 4 as a u64.
+
+    The reduction is in f64 for both formats, pi/2 in three pieces for f32 and four for f64. With fma it is as good as exact for |x| < 2**45;
+    without, for |x| < 1.6e6, and its absolute error is about |x| 2**-53 beyond. Farther out r has lost its meaning and is cut to [-1, 1]: sines
+    and cosines lie in [-1, 1] and mean nothing. For inf, r is NaN.
+    """
+    r = Cast(x, f64) if f is F32 else x
+    n, integer = nearest(F64, r, 2 / math.pi)
+    for piece in PI_2[:3] if f is F32 else PI_2:
+        r = fma(n, F64(-piece), r)
+    return clamp(F64, r, -1.0, 1.0), bit("and", integer, F64.word(3))
+
+
+def _sin_cos(r: Expr, f: Format, coefficients: Format) -> tuple[Expr, Expr]:
+    z = r * r
+    s = fma(r * z, polynomial(f, z, coefficients.SIN), r)
+    return s, fma(z * z, polynomial(f, z, coefficients.COS), fma(f(-0.5), z, f(1.0)))
+
+
+def _turned(f: Format, x: Expr, quadrants: int) -> Expr:
+    """sin(x + quadrants pi/2)."""
+    r, n = _quadrant(f, x)
+    if f is F32:
+        r, n = Cast(r, f32), Cast(n, u32)
+    s, c = _sin_cos(r, f, f)
+    if quadrants:
+        n = n + f.word(quadrants)
+    y = Select(Bin("!=", bit("and", n, f.word(1)), f.word(0)), c, s)
+    return f.from_bits(bit("xor", f.to_bits(y), bit("<<", bit("and", n, f.word(2)), f.word(f.dtype.bits - 2))))
+
+
+def sin(x: Expr) -> Expr:
+    """The sine; the reach of its argument is told at `_quadrant`."""
+    f = format_of(x)
+    return Select(same(x, f(0.0)), x, _turned(f, x, 0))                 # -0
+
+
+def cos(x: Expr) -> Expr:
+    """The cosine; the reach of its argument is told at `_quadrant`."""
+    return _turned(format_of(x), x, 1)
+
+
+def tan(x: Expr) -> Expr:
+    """sin/cos, or -cos/sin, in f64 for f32 too; the reach of its argument is told at `_quadrant`."""
+    f = format_of(x)
+    r, n = _quadrant(f, x)
+    s, c = _sin_cos(r, F64, f)
+    odd = Bin("!=", bit("and", n, F64.word(1)), F64.word(0))
+    y = Select(odd, c, s) / Select(odd, Un("neg", s), c)
+    return Select(same(x, f(0.0)), x, Cast(y, f32) if f is F32 else y)
+
+
+def _asin_poly(f: Format, x: Expr) -> tuple[Expr, Expr, Expr]:
+    """Of a = |x|: whether a > 1/2; and s, t with s + t = asin(a), or there asin(sqrt((1 - a)/2)), which is (pi/2 - asin(a))/2."""
+    a = absolute(x)
+    big = f(0.5) < a
+    z = Select(big, fma(a, f(-0.5), f(0.5)), a * a)
+    s = Select(big, Un("sqrt", z), a)
+    return big, s, s * z * polynomial(f, z, f.ASIN)
+
+
+def asin(x: Expr) -> Expr:
+    """The arc sine in [-pi/2, pi/2]; NaN outside [-1, 1]."""
+    f = format_of(x)
+    big, s, t = _asin_poly(f, x)
+    return copysign(Select(big, fma(f(-2.0), s, f(f.pi_2[0])) - fma(f(2.0), t, f(-f.pi_2[1])), s + t), x)
+
+
+def acos(x: Expr) -> Expr:
+    """The arc cosine in [0, pi]; NaN outside [-1, 1]."""
+    f = format_of(x)
+    big, s, t = _asin_poly(f, x)
+    p = s + t
+    twice = p + p
+    middle = f(f.pi_2[0]) - (copysign(p, x) - f(f.pi_2[1]))
+    ends = Select(x < f(0.0), f(2 * f.pi_2[0]) - (twice - f(2 * f.pi_2[1])), twice)
+    return Select(big, ends, middle)
+
+
+def _atan_poly(f: Format, t: Expr) -> Expr:
+    z = t * t
+    return fma(t * z, polynomial(f, z, f.ATAN), t)
+
+
+def atan(x: Expr) -> Expr:
+    """The arc tangent in [-pi/2, pi/2]: atan(a), or pi/2 - atan(1/a) above 1."""
+    f = format_of(x)
+    a = absolute(x)
+    big = f(1.0) < a
+    p = _atan_poly(f, Select(big, f(1.0), a) / Select(big, a, f(1.0)))
+    return copysign(Select(big, f(f.pi_2[0]) - (p - f(f.pi_2[1])), p), x)
+
+
+def atan2(y: Expr, x: Expr) -> Expr:
+    """The angle of the point (x, y), in [-pi, pi]; signed zeros and infinities as C99.
+
+    With p = atan(smaller/larger) it is p, pi/2 - p, pi/2 + p or pi - p, and has the sign of y.
+    """
+    f = format_of(x)
+    ax, ay = absolute(x), absolute(y)
+    steep = ax < ay
+    behind = Bin("!=", bit("and", f.to_bits(x), f.word(f.sign)), f.word(0))   # the sign bit: of -0 too
+    low, high = Select(steep, ax, ay), Select(steep, ay, ax)
+    equal = Select(same(high, f(0.0)), f(0.0), f(1.0))                  # 0/0 and inf/inf
+    p = _atan_poly(f, Select(same(low, high), equal, low / high))
+    p = f.from_bits(bit("xor", f.to_bits(p), Select(Bin("xor", steep, behind), f.word(f.sign), f.word(0))))
+    k = Select(steep, f(1.0), Select(behind, f(2.0), f(0.0)))
+    return copysign(k * f(f.pi_2[0]) + (p + k * f(f.pi_2[1])), y)
+
+
+# ---- powers ----------------------------------------------------------------------------------------------------------------------
+
+
+def _power_f32(x: Expr, y: Expr) -> Expr:
+    """x**y = 2**(y log2 x) for f32 x > 0, in f64: its 29 spare bits hold y log2 x, an integer part and all."""
+    f = F64
+    m, n = _octave(f, Cast(x, f64))
+    u = m - f(1.0)
+    s = u / (f(2.0) + u)
+    z = s * s
+    log2 = fma(s, fma(z, polynomial(f, z, LOG2_F32), f(2 / math.log(2))), _exponent(f, n))
+    v = clamp(f, Cast(y, f64) * log2, -200.0, 200.0)
+    whole, integer = nearest(f, v, 1.0)
+    r = v - whole
+    return Cast(fma(r, polynomial(f, r, EXP2_F32), f(1.0)) * power_of_two(f, integer), f32)
+
+
+def _high(x: Expr) -> Expr:
+    """The upper 26 bits of an f64: products of two such are exact."""
+    return F64.from_bits(bit("and", F64.to_bits(x), F64.word(0xFFFFFFFFF8000000)))
+
+
+def _power_f64(x: Expr, y: Expr) -> Expr:
+    """x**y = 2**(y log2 x) for f64 x > 0; log2 x and its product with y as unevaluated sums high + low. After FDLIBM's e_pow.c."""
+    f = F64
+    one, three = f(1.0), f(3.0)
+    m, e = _split(f, x)
+    # s = u / d, u = m - 1, d = m + 1
+    u, d = m - one, m + one
+    inverse = one / d
+    s = u * inverse
+    s_high, d_high = _high(s), _high(d)
+    d_low = m - (d_high - one)
+    s_low = ((u - s_high * d_high) - s_high * d_low) * inverse
+    # log x = 2 atanh(s) = 2/3 s (3 + z + z^2 p(z)), z = s^2
+    z, z_high = s * s, s_high * s_high
+    rest = fma(z * z, polynomial(f, z, ATANH_F64), s_low * (s_high + s))
+    t_high = _high(three + z_high + rest)
+    t_low = rest - ((t_high - three) - z_high)
+    p = s_high * t_high
+    q = s_low * t_high + t_low * s
+    p_high = _high(p + q)
+    p_low = q - (p_high - p)
+    # times 2 / (3 ln 2), plus e
+    c_high, c_low = 0.9617967009544373, -7.02846165095275826516e-09
+    g = f(c_high) * p_high
+    h = f(c_low) * p_high + p_low * f(c_high + c_low)
+    log_high = _high((g + h) + e)
+    log_low = h - ((log_high - e) - g)
+    # times y; beyond 2**65 every x but 1 over- or underflows
+    w = clamp(f, y, -2.0 ** 65, 2.0 ** 65)
+    w_high = _high(w)
+    v_high = w_high * log_high
+    v_low = (w - w_high) * log_high + w * log_low
+    whole, integer = nearest(f, clamp(f, v_high + v_low, -1100.0, 1100.0), 1.0)
+    r = clamp(f, (v_high - whole) + v_low, -1.0, 1.0)
+    return scale(f, fma(r, polynomial(f, r, EXP2_F64), one), integer)
+
+
+def pow(x: Expr, y: Expr) -> Expr:
+    """x**y with C99's special cases: x**0 and 1**y are 1 for every other operand, NaN too; a negative x needs an integer y."""
+    f = format_of(x)
+    zero, one, inf = f(0.0), f(1.0), f(math.inf)
+    a = absolute(x)
+    half = y * f(0.5)
+    whole = same(Un("floor", y), y)
+    odd = Bin("and", whole, Bin("!=", Un("floor", half), half))
+    at_zero = same(a, zero)
+    r = _power_f32(a, y) if f is F32 else _power_f64(a, y)
+    r = Select(Bin("or", at_zero, same(a, inf)), Select(Bin("xor", at_zero, y < zero), zero, inf), r)
+    r = Select(same(a, one), one, r)
+    r = Select(Bin("or", whole, Bin("or", zero <= x, same(a, inf))), r, f(math.nan))
+    r = f.from_bits(bit("xor", f.to_bits(r), Select(odd, bit("and", f.to_bits(x), f.word(f.sign)), f.word(0))))
+    r = Select(Bin("and", same(x, x), same(y, y)), r, x + y)
+    return Select(Bin("or", same(y, zero), same(x, one)), one, r)
+
+
+FUNCTIONS: dict[str, Callable[..., Expr]] = {
+    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "erf": erf, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
+    "atan": atan, "pow": pow, "atan2": atan2}

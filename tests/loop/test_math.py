@@ -1,0 +1,216 @@
+"""The functions of loop/math.py against true values: NumPy's f64 for f32, mpmath for f64, NumPy's own answers at special values."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+import pytest
+from expr_eval import evaluate
+
+from graphc.core.dtype import DType, f32, f64, i32
+from graphc.loop.ir import Buffer, Expr, Lit, children
+from graphc.loop.math import FUNCTIONS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+UNARY = [n for n in FUNCTIONS if n not in ("pow", "atan2")]
+NUMPY: dict[str, Callable[..., Array]] = {
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "pow": np.power, "atan2": np.arctan2, "erf": np.vectorize(math.erf, otypes=[np.float64])}
+MPMATH = {"pow": mp.power, "log1p": mp.log1p}
+# ulp, with fma and without: what was measured, rounded up
+F32_BOUND = {"exp": 1.0, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.4, "erf": 1.3, "sin": 1.7, "cos": 1.7, "tan": 0.7, "asin": 2.0,
+             "acos": 1.3, "atan": 1.7, "pow": 0.8, "atan2": 1.7}
+F64_BOUND = {"exp": 1.1, "expm1": 1.9, "log": 0.9, "log1p": 1.5, "tanh": 1.5, "erf": 1.2, "sin": 2.2, "cos": 2.0, "tan": 3.0, "asin": 1.8,
+             "acos": 1.3, "atan": 1.7, "pow": 1.3, "atan2": 1.5}
+REACH = {True: 2.0 ** 45, False: 1e6}       # of sin, cos, tan with and without fma
+
+
+@cache
+def expression(name: str, dtype: DType) -> tuple[Expr, tuple[Buffer, ...]]:
+    buffers = tuple(Buffer(f"x{i}", (5,), dtype) for i in range(1 if name in UNARY else 2))
+    return FUNCTIONS[name](*(b[0] for b in buffers)), buffers
+
+
+def run(name: str, dtype: DType, *xs: Array, fma: bool = True) -> Array:
+    e, buffers = expression(name, dtype)
+    return evaluate(e, {b.name: x for b, x in zip(buffers, xs, strict=True)}, fma)
+
+
+def numpy(name: str) -> Callable[..., Array]:
+    return NUMPY.get(name) or getattr(np, name)
+
+
+def ulps(y: Array, true: Array) -> Array:
+    """|y - true| in units of y's last place at the true value, for finite results; 0 or inf where either is not finite."""
+    want = true.astype(y.dtype)
+    finite = np.isfinite(y) & np.isfinite(want)
+    scaled = np.abs(y.astype(np.float64) - np.where(finite, true, 0)) / np.spacing(np.abs(np.where(finite, want, 1))).astype(np.float64)
+    return np.where(finite, scaled, np.where((y == want) | (np.isnan(y) & np.isnan(want)), 0, np.inf))
+
+
+# ---- accuracy --------------------------------------------------------------------------------------------------------------------
+
+
+def f32_arguments(name: str, fma: bool, rng: np.random.Generator, n: int) -> tuple[Array, ...]:
+    """Bit patterns of all kinds; for pow, results of every magnitude, for the rest a share where the function is not flat."""
+    if name == "pow":
+        x = np.exp(rng.uniform(-100, 88, n)).astype(np.float32)
+        return x, (rng.uniform(-104, 89, n) / np.log(x.astype(np.float64))).astype(np.float32)
+    any_bits = rng.integers(0, 1 << 32, (2, n), dtype=np.uint32).view(np.float32)
+    if name == "atan2":
+        near = np.exp(rng.uniform(-3, 3, n)) * rng.choice([-1, 1], n)
+        return np.concatenate([any_bits[0], near.astype(np.float32)]), np.concatenate([any_bits[1], rng.uniform(-1, 1, n).astype(np.float32)])
+    x = np.concatenate([any_bits[0], *(rng.uniform(-s, s, n).astype(np.float32) for s in (1.5, 10, 104))])
+    return (x[~(np.abs(x) > REACH[fma])] if name in ("sin", "cos", "tan") else x,)
+
+
+@pytest.mark.parametrize("fma", [True, False])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_f32_is_within_the_bound(name: str, fma: bool) -> None:
+    xs = f32_arguments(name, fma, np.random.default_rng(3), 20_000)
+    with np.errstate(all="ignore"):
+        error = ulps(run(name, f32, *xs, fma=fma), numpy(name)(*(x.astype(np.float64) for x in xs)))
+    worst = int(error.argmax())
+    assert error[worst] <= F32_BOUND[name], [x[worst] for x in xs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNARY)
+def test_f32_is_within_the_bound_densely(name: str) -> None:
+    for start in range(0, 1 << 32, 1 << 27):
+        x = np.arange(start, start + (1 << 27), 63, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        if name in ("sin", "cos", "tan"):
+            x = x[~(np.abs(x) > REACH[True])]
+        with np.errstate(all="ignore"):
+            error = ulps(run(name, f32, x), numpy(name)(x.astype(np.float64)))
+        worst = int(error.argmax()) if len(error) else 0
+        assert not len(error) or error[worst] <= F32_BOUND[name], x[worst]
+
+
+def f64_arguments(name: str, rng: np.random.Generator, n: int) -> tuple[Array, ...]:
+    u, sign = rng.uniform(-1, 1, (2, n)), rng.choice([-1, 1], n)
+    tiny = sign * np.exp(rng.uniform(-30, 0, n))
+    match name:
+        case "pow":
+            x = np.concatenate([np.exp(700 * u[0]), 1 + u[1] * 0.5 ** rng.integers(1, 50, n)])
+            return x, rng.uniform(-744, 709, 2 * n) / np.log(x)
+        case "atan2": return u[0] * np.exp(9 * rng.uniform(-1, 1, n)), u[1]
+        case "exp": parts = [u[0] * 745, tiny]
+        case "expm1": parts = [u[0] * 3, u[1] * 60, tiny]
+        case "log": parts = [1 + u[0] / 2, np.exp(700 * u[1]), np.abs(tiny) * 1e-308]
+        case "log1p": parts = [u[0], np.exp(40 * u[1]), np.exp(rng.uniform(-30, 0, n)) - 1, tiny]
+        case "sin" | "cos" | "tan": parts = [u[0] * 10, u[1] * 2.0 ** 30, np.round(u[0] * 1e6) * np.pi / 2, tiny]
+        case "asin" | "acos": parts = [u[0], sign * (1 - 10.0 ** (-16 * np.abs(u[1]))), tiny]
+        case _: parts = [u[0] * 6, 1.5 * u[1], 1 / tiny, tiny]
+    return (np.concatenate(parts),)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_f64_is_within_the_bound(name: str) -> None:
+    xs = f64_arguments(name, np.random.default_rng(4), 500)
+    function = MPMATH.get(name) or getattr(mp, name)
+    with mp.workdps(50):
+        true = [function(*map(mp.mpf, map(float, at))) for at in zip(*xs, strict=True)]
+        for fma in (True, False):
+            for *at, y, want in zip(*xs, run(name, f64, *xs, fma=fma), true, strict=True):
+                if name in ("sin", "cos", "tan") and abs(at[0]) > REACH[fma]:
+                    continue
+                rounded = float(want)
+                error = 0.0 if y == rounded else float(abs(mp.mpf(float(y)) - want) / math.ulp(rounded))
+                assert error <= F64_BOUND[name], (at, fma)
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_beyond_its_reach_trigonometry_is_bounded(name: str, dtype: DType) -> None:
+    x = np.array([2.0 ** k * s for k in range(44, 128) for s in (1.1, -1.7)]).astype(dtype.numpy)
+    for fma in (True, False):
+        y = run(name, dtype, x, fma=fma)
+        assert not np.isnan(y).any()
+        assert name == "tan" or (np.abs(y) <= 1).all()
+
+
+# ---- special values --------------------------------------------------------------------------------------------------------------
+
+
+def lattice(dtype: DType) -> Array:
+    info = np.finfo(dtype.numpy)
+    ones = np.array([1], dtype.numpy)
+    positive = [0.0, math.inf, float(info.smallest_subnormal), float(info.tiny) / 3, float(info.tiny), float(info.max), 0.5, 1.0, 2.0, 3.0,
+                float(np.nextafter(ones, 0 * ones)[0]), float(np.nextafter(ones, 2 * ones)[0]), 2.5, 1e-10, 17.0, 1e5, 0.625, 2.0 ** 24 + 2,
+                2.0 ** 53 - 1, *(k * math.pi / 2 for k in (1, 2, 3, 4, 1000)), math.log(float(info.max)), math.log(float(info.smallest_subnormal)) - 1]
+    half = np.array(positive).astype(dtype.numpy)
+    return np.concatenate([half, -half, np.array([math.nan], dtype.numpy)])
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_special_values_are_numpys(name: str, dtype: DType) -> None:
+    x = lattice(dtype)
+    xs: tuple[Array, ...] = (x,) if name in UNARY else tuple(a.ravel() for a in np.meshgrid(x, x))
+    if name in ("sin", "cos", "tan"):
+        xs = (x[~((np.abs(x) > REACH[False]) & np.isfinite(x))],)
+    for fma in (True, False):
+        y = run(name, dtype, *xs, fma=fma)
+        assert y.dtype == dtype.numpy
+        with np.errstate(all="ignore"):
+            want = numpy(name)(*(a.astype(np.float64) for a in xs))
+            if dtype is f64 and name in ("exp", "pow"):                 # NumPy's f64 powers are not all within an ulp themselves
+                assert np.nanmax(np.where(np.isfinite(want), np.abs(y / np.where(want == 0, 1, want) - 1), 0)[np.abs(want) > 1e-300]) < 1e-15
+                close = ulps(y, want) <= np.where(np.abs(want) > 1e-300, 4, 1)
+            else:
+                close = ulps(y, want) <= 3
+        assert close.all(), [(a[~close], y[~close], want[~close]) for a in xs]
+        zero = want.astype(dtype.numpy) == 0
+        assert (np.signbit(y) == np.signbit(want))[zero].all(), [a[zero] for a in xs]
+
+
+def test_pow_has_c99s_cases() -> None:
+    nan, inf = math.nan, math.inf
+    cases = [(nan, 0.0, 1.0), (1.0, nan, 1.0), (-1.0, inf, 1.0), (-1.0, -inf, 1.0), (-1.0, nan, nan), (-2.0, 0.5, nan), (-2.0, 3.0, -8.0),
+             (-2.0, inf, inf), (-0.5, inf, 0.0), (-0.0, 3.0, -0.0), (-0.0, -3.0, -inf), (-0.0, 2.0, 0.0), (0.0, -0.5, inf), (-inf, 3.0, -inf),
+             (-inf, -3.0, -0.0), (-inf, 0.5, inf), (-inf, 2.0, inf), (inf, -0.5, 0.0), (0.0, nan, nan), (nan, 1.0, nan), (-8.0, 2.0 ** 24, inf)]
+    for dtype in (f32, f64):
+        x, y, want = np.array(cases).T.astype(dtype.numpy)
+        np.testing.assert_array_equal(run("pow", dtype, x, y), want)
+        assert (np.signbit(run("pow", dtype, x, y)) == np.signbit(want))[~np.isnan(want)].all()
+
+
+# ---- form ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_subexpressions_are_shared(name: str, dtype: DType) -> None:
+    """No object is built twice: the nodes of the DAG are about as many as its different nodes."""
+    e, _ = expression(name, dtype)
+    keys: dict[int, object] = {}
+    numbers: dict[object, int] = {}
+    visits = 0
+    order: list[Expr] = []
+    stack = [(e, False)]
+    while stack:
+        x, ready = stack.pop()
+        if id(x) in keys:
+            continue
+        if ready:
+            kids = tuple(numbers[keys[id(c)]] for c in children(x))
+            own = (type(x).__name__, kids, getattr(x, "op", None), getattr(x, "fn", None), repr(getattr(x, "value", None)), getattr(x, "dtype", None))
+            keys[id(x)] = own
+            if own not in numbers:
+                numbers[own] = len(numbers)
+            elif not isinstance(x, Lit):
+                visits += 1
+                order.append(x)
+        else:
+            stack.append((x, True))
+            stack.extend((c, False) for c in children(x))
+    assert visits == 0, order
+
+
+def test_there_is_no_math_of_integers() -> None:
+    with pytest.raises(TypeError, match="no vector math in i32"):
+        FUNCTIONS["exp"](Buffer("n", (5,), i32)[0])
