@@ -1,0 +1,1 @@
+"""Tensor graph → plan of loop kernels: the only package that sees both intermediate forms."""

@@ -1,0 +1,119 @@
+"""Elementwise ops as loop expressions: one line an op. `graphc.loop.math` holds the transcendental ones."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.dtype import DType, bool_, i64, u32, u64
+from ..loop import math
+from ..loop.ir import Bin, Bitcast, Cast, Expr, Int, Lit, Select, Un, dtype_of
+from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
+
+Lowering = Callable[..., Expr]                          # (*operands, **attrs) -> the element
+
+
+def zero(e: Expr) -> Lit:
+    return number(0, dtype_of(e))
+
+
+def number(value: float, dtype: DType) -> Lit:
+    """A literal of a dtype."""
+    return Lit(float(value) if dtype.is_float else bool(value) if dtype is bool_ else int(value), dtype)
+
+
+def _sign(x: Expr) -> Expr:
+    o = zero(x)
+    negative = Select(Bin("<", x, o), number(-1, dtype_of(x)), Select(Bin("==", x, o), o, x)) if dtype_of(x).kind != "uint" else o
+    return Select(Bin("<", o, x), number(1, dtype_of(x)), negative)     # what is left is NaN
+
+
+def _floordiv(a: Expr, b: Expr) -> Expr:
+    """Toward minus infinity."""
+    d = dtype_of(a)
+    if d.is_float:
+        return Un("floor", Bin("/", a, b))
+    q = Bin("//", a, b)
+    if d.kind == "uint":
+        return q
+    return Select(_odd_signs(Bin("%", a, b), b), Bin("-", q, number(1, d)), q)
+
+
+def _mod(a: Expr, b: Expr) -> Expr:
+    """With the sign of b."""
+    d = dtype_of(a)
+    if d.is_float:
+        return Bin("-", a, Bin("*", Un("floor", Bin("/", a, b)), b))
+    r = Bin("%", a, b)
+    return r if d.kind == "uint" else Select(_odd_signs(r, b), Bin("+", r, b), r)
+
+
+def _odd_signs(r: Expr, b: Expr) -> Expr:
+    """A remainder that is not 0 and has not the sign of the (nonzero) divisor."""
+    o = zero(b)
+    differ = Bin("<", Bin("xor", r, b), o)
+    return Bin("and", Bin("and", Bin("!=", r, o), Bin("!=", b, o)), differ)
+
+
+def _isfinite(x: Expr) -> Expr:
+    return Bin("<", Un("abs", x), number(float("inf"), dtype_of(x)))
+
+
+def _cast(x: Expr, *, dtype: DType) -> Expr:
+    return x if dtype_of(x) is dtype else Cast(x, dtype)
+
+
+def _binary(op: Any) -> Lowering:
+    return lambda a, b: Bin(op, a, b)
+
+
+def _unary(op: Any) -> Lowering:
+    return lambda a: Un(op, a)
+
+
+ELEMENTWISE: Mapping[str, Lowering] = {
+    "neg": _unary("neg"), "abs": _unary("abs"), "floor": _unary("floor"), "ceil": _unary("ceil"), "round": _unary("round"), "sqrt": _unary("sqrt"),
+    "not": _unary("not"),
+    "sign": _sign,
+    "rsqrt": lambda x: Bin("/", number(1, dtype_of(x)), Un("sqrt", x)),
+    **{name: math.FUNCTIONS[name] for name in ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "erf", "pow", "atan2")},
+    "isnan": lambda x: Bin("!=", x, x),
+    "isfinite": _isfinite,
+    "add": _binary("+"), "sub": _binary("-"), "mul": _binary("*"), "div": _binary("/"), "maximum": _binary("max"), "minimum": _binary("min"),
+    "floordiv": _floordiv,
+    "mod": _mod,
+    "and": _binary("and"), "or": _binary("or"), "xor": _binary("xor"), "shl": _binary("<<"), "shr": _binary(">>"),
+    "lt": _binary("<"), "le": _binary("<="), "eq": _binary("=="), "ne": _binary("!="),
+    "where": Select,
+    "cast": _cast,
+    "bitcast": lambda x, *, dtype: x if dtype_of(x) is dtype else Bitcast(x, dtype),
+    "stop_gradient": lambda x: x,
+}
+
+EXPENSIVE = frozenset({"exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "erf", "pow", "atan2", "sqrt", "rsqrt", "div",
+                       "floordiv", "mod", "random_bits"})       # dearer to compute twice than to store and load
+
+
+def philox(key: tuple[Expr, Expr], counter: Expr, flat: Expr) -> Expr:
+    """The word at a flat index of `random_bits`: see graphc.ops.random."""
+    def word(x: int) -> Lit:
+        return Lit(x, u64)
+
+    block = Bin("+", counter, Cast(Bin("//", flat, Int(4)), u64))
+    lane = Bin("%", flat, Int(4))
+    low, shift = word(0xFFFFFFFF), word(32)
+    x0, x1 = Bin("and", block, low), Bin(">>", block, shift)
+    x2: Expr = word(0)
+    x3: Expr = word(0)
+    k0, k1 = (Cast(k, u64) for k in key)
+    k0_, k1_ = k0, k1
+    for r in range(ROUNDS):
+        p, q = Bin("*", x0, word(MULTIPLIERS[0])), Bin("*", x2, word(MULTIPLIERS[1]))
+        x0, x1, x2, x3 = (Bin("xor", Bin("xor", Bin(">>", q, shift), x1), k0_), Bin("and", q, low),
+                          Bin("xor", Bin("xor", Bin(">>", p, shift), x3), k1_), Bin("and", p, low))
+        k0_ = Bin("and", Bin("+", k0, word((r + 1) * WEYL[0] & 0xFFFFFFFF)), low)
+        k1_ = Bin("and", Bin("+", k1, word((r + 1) * WEYL[1] & 0xFFFFFFFF)), low)
+
+    def at(i: int) -> Expr:
+        return Bin("==", Cast(lane, i64), Lit(i, i64))
+
+    return Cast(Select(at(0), x0, Select(at(1), x1, Select(at(2), x2, x3))), u32)

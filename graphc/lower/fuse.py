@@ -1,0 +1,242 @@
+"""Which tensors become memory, and which are computed together: the one place where that is decided.
+
+A *stored* node has memory, or at least a register, of its own; every other node is computed inside its users, by index substitution. Stored nodes
+of one shape that can share a sweep form a *group*, and a group becomes a kernel: a head (a contraction, a reduction) with the elementwise nodes that
+follow it as its epilogue, or elementwise nodes alone. The shape of the idea is pytato's IndexLambda and Halide's compute_at / compute_inline.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..core.types import TensorType
+from ..ir.node import Node
+from ..ir.walk import topo
+from .elementwise import ELEMENTWISE, EXPENSIVE
+
+REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
+OPEN_HEADS = REDUCE | {"contract"}                      # elementwise nodes may follow in the same kernel
+CLOSED_HEADS = frozenset({"argmax", "argmin", "topk", "scan", "scatter_add", "check_index", "print"})
+LEAVES = frozenset({"input", "const", "iota", "size", "token"})
+AFFINE = frozenset({"permute", "broadcast", "slice", "flip"})   # an index of the operand is an affine function of the result's
+MOVEMENT = AFFINE | {"reshape", "pad", "concat", "take", "take_along", "put_along_add"}
+
+MAX_DEPTH = 48                                          # nodes computed in one another; more would only make text
+MAX_BUFFERS = 24                                        # of one kernel
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Stored nodes that one kernel computes, in order; `head` is the first where it is not elementwise."""
+
+    space: tuple[int, ...]
+    members: list[Node]
+    head: Node | None = None
+    closed: bool = False
+    reads: set[Node] = field(default_factory=set)       # stored nodes and leaves outside, by whatever index
+
+
+def shape_of(n: Node) -> tuple[int, ...]:
+    return n.type.static_shape if isinstance(n.type, TensorType) else ()
+
+
+def is_alias(n: Node) -> bool:
+    """A node that is its operand's memory under another name."""
+    return n.op.name == "get" or (n.op.name == "reshape" and not only_ones(n))
+
+
+def only_ones(n: Node) -> bool:
+    """A reshape that only adds or drops axes of size 1 is an index map like another."""
+    a, b = shape_of(n.inputs[0]), shape_of(n)
+    return [k for k in a if k != 1] == [k for k in b if k != 1]
+
+
+def unique_put(n: Node) -> bool:
+    """put_along_add of one update to each row: an elementwise sum with `where(iota == i, u, 0)`."""
+    return n.op.name == "put_along_add" and shape_of(n.inputs[1])[n.attrs["axis"]] == 1
+
+
+def is_head(n: Node) -> bool:
+    return n.op.name in OPEN_HEADS or n.op.name in CLOSED_HEADS or (n.op.name == "put_along_add" and not unique_put(n))
+
+
+def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
+    """The nodes that get memory or a register: roots, heads, and what is dear to compute twice or awkward to compute in place."""
+    stored = {n for n in roots if n.op.name not in LEAVES and not is_alias(n)}
+    stored |= {n for n in order if is_head(n)}
+    for n in order:
+        for k, i in enumerate(n.inputs):
+            if needs_memory(n, k):
+                base = beneath(i) if n.op.name in ("contract", "take", "take_along") else i
+                if base.op.name not in LEAVES and not is_alias(base):
+                    stored.add(base)
+                elif n.op.name in ("scan", "reshape") and base.op.name in ("const", "iota", "size"):
+                    stored.add(base)                    # a body or an alias reads memory, so even a number must be written down
+    owners: dict[Node, set[Node]] = {}                  # for a node that is not stored: the stored nodes that compute it
+    depth: dict[Node, int] = {}
+    for n in order:
+        depth[n] = 0 if n in stored or n.op.name in LEAVES or is_alias(n) else 1 + max((depth[i] for i in n.inputs), default=0)
+        if depth[n] > MAX_DEPTH:
+            stored.add(n)
+            depth[n] = 0
+    for n in reversed(order):
+        if n not in stored and n.op.name in EXPENSIVE and len(owners.get(n, ())) > 1:
+            stored.add(n)
+        mine = {n} if n in stored else owners.get(n, set())
+        for i in n.inputs:
+            if i not in stored:
+                owners.setdefault(i, set()).update(mine)
+    return stored
+
+
+def needs_memory(n: Node, k: int) -> bool:
+    """Must operand k of n be in memory, because n reads it often or in another order?"""
+    name, x = n.op.name, n.inputs[k]
+    if name == "scan":
+        return k >= n.attrs["carries"]                  # the first carries are copied to where they go round
+    if name in ("contract", "topk"):
+        return True
+    if name in ("take", "take_along"):
+        return k == 0
+    if name == "reshape":
+        return not only_ones(n)
+    if name == "random_bits":
+        return True
+    if name in ("pad", "concat"):
+        return is_dear(x)
+    return name == "broadcast" and (is_dear(x) or (not shape_of(x) and x.op.name not in LEAVES))
+
+
+def is_dear(x: Node) -> bool:
+    """Does computing an element of x, down to what is a leaf, take an expensive op?"""
+    stack, seen = [x], 0
+    while stack and seen < MAX_DEPTH:
+        n = stack.pop()
+        seen += 1
+        if n.op.name in EXPENSIVE:
+            return True
+        if n.op.name not in LEAVES and not is_head(n) and not is_alias(n):
+            stack.extend(n.inputs)
+    return False
+
+
+def beneath(n: Node) -> Node:
+    """What an operand is under its affine movements."""
+    while n.op.name in AFFINE or (n.op.name == "reshape" and only_ones(n)):
+        n = n.inputs[0]
+    return n
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a stored node reads: `here` at its own index, `elsewhere` at another one (a node can be in both)."""
+
+    here: tuple[Node, ...]
+    elsewhere: tuple[Node, ...]
+
+
+def reads_of(n: Node, stored: set[Node]) -> Reads:
+    """The stored nodes, aliases and leaves under n, and whether n's own index reaches them."""
+    here: dict[Node, None] = {}
+    elsewhere: dict[Node, None] = {}
+
+    def below(x: Node, same: bool) -> list[tuple[Node, bool]]:
+        if unique_put(x):
+            return [(x.inputs[2], False), (x.inputs[1], False), (x.inputs[0], same)]
+        return [(i, same and x.op.name in ELEMENTWISE) for i in reversed(x.inputs)]
+
+    stack = below(n, not is_head(n))
+    seen: set[tuple[Node, bool]] = set()
+    while stack:
+        x, same = stack.pop()
+        if (x, same) in seen:
+            continue
+        seen.add((x, same))
+        if x in stored or x.op.name == "input" or is_alias(x) or (x.op.name == "const" and x.attrs["value"].ndim):
+            (here if same else elsewhere)[root_of(x)] = None
+            if is_alias(x) and same:
+                elsewhere[root_of(x)] = None
+        else:
+            stack += below(x, same)
+    return Reads(tuple(here), tuple(elsewhere))
+
+
+def root_of(n: Node) -> Node:
+    """The node whose memory an alias is."""
+    while is_alias(n):
+        n = n.inputs[0]
+    return n
+
+
+def groups(roots: Sequence[Node]) -> tuple[list[Group], set[Node], dict[Node, Reads]]:
+    """The kernels of a graph, each after those it reads from; the stored nodes; and what each of them reads."""
+    order = topo(roots)
+    stored = stored_nodes(roots, order)
+    reads = {n: reads_of(n, stored) for n in order if n in stored}
+    out: list[Group] = []
+    home: dict[Node, Group] = {}
+    before: dict[Group, set[Group]] = {}                # every group that must run earlier
+
+    def depends(g: Group, on: Group) -> bool:
+        return g is on or on in before[g]
+
+    for n in order:
+        if n not in stored:
+            continue
+        r = reads[n]
+        needs = {home[x] for x in (*r.here, *r.elsewhere) if x in home}
+        group = None
+        if not is_head(n):
+            group = _join(n, r, needs, out, home, depends)
+        if group is None:
+            group = Group(shape_of(n), [], n if is_head(n) else None, closed=is_head(n) and n.op.name not in OPEN_HEADS)
+            out.append(group)
+            before[group] = set()
+        group.members.append(n)
+        home[n] = group
+        group.reads.update(x for x in (*r.here, *r.elsewhere) if home.get(x) is not group)
+        added = {g for d in needs if d is not group for g in (d, *before[d])} - before[group]
+        if added:
+            for g in out:
+                if depends(g, group):
+                    before[g] |= added
+    return _sorted(out, before), stored, reads
+
+
+def _join(n: Node, r: Reads, needs: set[Group], out: list[Group], home: dict[Node, Group], depends: object) -> Group | None:
+    """An open group of n's shape that n can join: it is among those n reads, or reads what n reads; and joining makes no cycle."""
+    assert callable(depends)
+    inputs = {*r.here, *r.elsewhere}
+    for g in reversed(out):
+        if g.closed or g.space != shape_of(n) or not (g in needs or not g.space or inputs & g.reads):
+            continue
+        if any(home.get(x) is g for x in r.elsewhere):
+            continue
+        if any(d is not g and depends(d, g) for d in needs):
+            continue
+        if len(g.reads | inputs) + len(g.members) <= MAX_BUFFERS or not g.space:
+            return g
+    return None
+
+
+def _sorted(out: list[Group], before: dict[Group, set[Group]]) -> list[Group]:
+    """In an order that respects `before`, otherwise as found."""
+    done: list[Group] = []
+    placed: set[Group] = set()
+    rest = list(out)
+    while rest:
+        ready = [g for g in rest if before[g] <= placed]
+        assert ready, "groups form a cycle"
+        done.append(ready[0])
+        placed.add(ready[0])
+        rest.remove(ready[0])
+    return done
+
+
+def consumers(groups_: Iterable[Group]) -> dict[Node, set[Group]]:
+    """For each node, the groups that read it from outside."""
+    out: dict[Node, set[Group]] = {}
+    for g in groups_:
+        for x in g.reads:
+            out.setdefault(x, set()).add(g)
+    return out

@@ -1,0 +1,288 @@
+"""Graph → Plan: every tensor finds its home, every group becomes a launch, in an order in which states may change in place.
+
+What the caller gets is a `Program`: the plan, and for each kind of memory outside the arena the regions by slot.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import GraphError
+from ..core.target import Target
+from ..core.types import TensorType, TupleType
+from ..ir.node import Graph, Node
+from ..ir.walk import subgraphs, topo
+from ..loop.ir import Expr, Int, Launch, Loop, Plan, Region, Steps, Var
+from . import nests
+from .access import Home
+from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
+from .layout import Order, identity, orders
+from .nests import Context
+from .order import schedule
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a status other than 0 stands for."""
+
+    size: int
+    where: str
+
+
+@dataclass(slots=True)
+class Program:
+    """A plan and its memory: for each kind, the regions in the order of their slots."""
+
+    plan: Plan
+    arguments: list[Region | None]                      # one for each input of the graph; None where it is a scalar
+    scalars: list[Region | None]                        # likewise; None where it is an array
+    states: list[Home]                                  # with the physical order that each must lie in
+    constants: list[Array]
+    results: list[TensorType]                           # outputs first, then what is printed
+    prints: list[str]                                   # labels
+    checks: list[Check]                                 # status k is checks[k - 1]
+    homes: dict[Node, Home] = field(default_factory=dict)
+
+
+def lower(graph: Graph, target: Target, fixed: Mapping[int, Order]) -> Program:
+    """The plan of a graph with static shapes. `fixed`: the orders of the states whose memory lies already."""
+    return _Lowering(graph, target, fixed).program()
+
+
+class _Names:
+    """Names and numbers that are unique in a program, its loop bodies included."""
+
+    def __init__(self) -> None:
+        self.kernels = self.regions = 0
+        self.constants: list[Array] = []
+        self.checks: list[Check] = []
+        self.loops = 0
+
+    def kernel(self, hint: str) -> str:
+        self.kernels += 1
+        return f"k{self.kernels}_{hint}"
+
+    def region(self, hint: str) -> str:
+        self.regions += 1
+        return f"t{self.regions}_{hint}"
+
+
+def nbytes(t: TensorType) -> int:
+    return int(np.prod(t.static_shape, dtype=np.int64)) * t.dtype.itemsize
+
+
+class _Lowering:
+    """One graph: the whole, or the body of a loop, whose leaves have homes already."""
+
+    def __init__(self, graph: Graph, target: Target, fixed: Mapping[int, Order], names: _Names | None = None) -> None:
+        self.graph, self.target, self.fixed, self.names = graph, target, fixed, names or _Names()
+        self.homes: dict[Node, Home] = {}
+        self.constants: dict[Node, Home] = {}
+        self.sinks: dict[Node, list[Home]] = {}         # stored node -> the memory that its value must end in
+        self.copies: list[tuple[Node, Home]] = []       # what no kernel can write in passing
+        self.orders: dict[Node, Order] = {}
+        self.items: dict[Node, list[Home]] = {}         # of an op with several results: the home of each
+        self.gets: dict[Node, list[Node]] = {}          # and the `get` nodes that take them out
+        for n in topo(graph.roots):
+            if n.op.name == "get":
+                self.gets.setdefault(n.inputs[0], []).append(n)
+
+    # ---- the whole program ---------------------------------------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        g = self.graph
+        arguments: list[Region | None] = []
+        scalars: list[Region | None] = []
+        for k, n in enumerate(g.inputs):
+            scalar = not shape_of(n)
+            slot = sum(r is not None for r in (scalars if scalar else arguments))
+            region = Region(f"arg{k}", "scalar" if scalar else "argument", nbytes(n.tensor), slot)
+            (scalars if scalar else arguments).append(region)
+            (arguments if scalar else scalars).append(None)
+            self.homes[n] = Home(region, n.tensor, identity(n))
+        prints = [n for n in topo(g.effects) if n.op.name == "print"]
+        outputs = [*g.outputs, *(n.inputs[1] for n in prints)]
+        roots = [*outputs, *(s.write for s in g.states)]
+        gs, stored, reads = groups(roots)
+        fixed = {s.read: self.fixed[k] for k, s in enumerate(g.states) if k in self.fixed}
+        self.orders = orders(g.states, reads, topo(roots), fixed)
+        states = []
+        for k, s in enumerate(g.states):
+            home = Home(Region(f"state{k}", "state", nbytes(s.read.tensor), k), s.read.tensor, self.orders[s.read])
+            self.homes[s.read] = home
+            states.append(home)
+            if s.write is not s.read:
+                self.sink(s.write, home)
+        for k, o in enumerate(outputs):
+            self.sink(o, Home(Region(f"result{k}", "result", nbytes(o.tensor), k), o.tensor, identity(o)))
+        plan = self.plan(gs, reads, {s.read: h for s, h in zip(g.states, states)})
+        return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in outputs], [n.attrs["label"] for n in prints],
+                       self.names.checks, self.homes)
+
+    def sink(self, n: Node, home: Home) -> None:
+        """The value of n must end in this memory: written by n's own kernel where it can be, else copied."""
+        if is_alias(n) or n.op.name in ("input", "const", "iota", "size"):
+            self.copies.append((n, home))
+        else:
+            self.sinks.setdefault(n, []).append(home)
+
+    # ---- any graph -----------------------------------------------------------------------------------------------------------------
+
+    def plan(self, gs: list[Group], reads: Mapping[Node, Reads], states: Mapping[Node, Home]) -> Plan:
+        """Homes for what other kernels read, an order without hazards, and a launch for each group."""
+        copies = [Group(shape_of(n), [], reads={root_of(n)}) for n, _ in self.copies]
+        aims = {g: [h for n in g.members for h in self.sinks.get(n, ())] for g in gs}
+        aims.update({c: [home] for c, (_, home) in zip(copies, self.copies)})
+        checks = {g for g in gs if any(_checks(n) for n in g.members)}
+        sequence, late = schedule(gs, copies, aims, checks, states, reads)
+        detour: dict[Region, Home] = {}                 # states that must wait: written to the arena, copied at the end
+        for region in late:
+            leaf_home = next(h for h in states.values() if h.region == region)
+            detour[region] = self.arena(leaf_home.type, "new", leaf_home.order)
+        self.sinks = {n: [detour.get(h.region, h) for h in hs] for n, hs in self.sinks.items()}
+        targets = [detour.get(home.region, home) for _, home in self.copies]
+        self._settle(gs)
+        ctx = Context(self.target, self.homes, self.constant, self.results, self.check)
+        by_copy = {c: (n, home) for c, (n, _), home in zip(copies, self.copies, targets)}
+        body: list[Plan] = []
+        for g in sequence:
+            if g in by_copy:
+                n, home = by_copy[g]
+                if 0 not in shape_of(n):
+                    body += self._launches([nests.copy(n, [home], ctx)], [n])
+            elif g.head is not None and g.head.op.name == "scan":
+                body += self._scan(g.head, ctx)
+            else:
+                body += self._launches(nests.launches(g, ctx, self._axes(g)), g.members)
+        for leaf, home in states.items():
+            if home.region in detour and 0 not in shape_of(leaf):
+                waiting = Node(leaf.op, (), leaf.attrs, leaf.type)
+                self.homes[waiting] = detour[home.region]
+                body += self._launches([nests.copy(waiting, [home], ctx)], [leaf])
+        return Steps(tuple(body))
+
+    def _settle(self, gs: Sequence[Group]) -> None:
+        """A home for each stored node that somebody outside its group reads, or whose kernel must write it."""
+        outside = {x for g in gs for x in g.reads} | {root_of(n) for n, _ in self.copies}
+        for g in gs:
+            for n in g.members:
+                if isinstance(n.type, TupleType):
+                    continue                            # its items have homes; see `_items`
+                if n in self.sinks:
+                    self.homes[n] = min(self.sinks[n], key=lambda h: h.region.where != "arena")
+                elif n in outside or g.closed:
+                    self.homes[n] = self.arena(n.tensor, n.op.name, self.orders.get(n, identity(n)))
+        for g in gs:
+            if g.head is not None and isinstance(g.head.type, TupleType):
+                self._items(g.head, outside)
+
+    def _items(self, head: Node, outside: set[Node]) -> None:
+        """Homes for the results of an op that has several, under the `get` nodes that take them out."""
+        assert isinstance(head.type, TupleType)
+        homes = [self.arena(t, f"{head.op.name}{k}", tuple(range(t.rank))) for k, t in enumerate(head.type.items) if isinstance(t, TensorType)]
+        self.items[head] = homes
+        for n in self.gets.get(head, ()):
+            self.homes[n] = homes[n.attrs["index"]]
+
+    def arena(self, t: TensorType, hint: str, order: Order) -> Home:
+        return Home(Region(self.names.region(hint), "arena", nbytes(t)), t, order)
+
+    def constant(self, n: Node) -> Home:
+        """The home of a constant array: one slot for each."""
+        if n not in self.constants:
+            slot = len(self.names.constants)
+            self.names.constants.append(np.ascontiguousarray(n.attrs["value"]))
+            self.constants[n] = Home(Region(f"const{slot}", "constant", nbytes(n.tensor), slot), n.tensor, identity(n))
+        return self.constants[n]
+
+    def results(self, n: Node) -> Sequence[Home]:
+        if isinstance(n.type, TupleType):
+            return self.items[n]
+        return self.sinks[n] if n in self.sinks else [self.homes[n]] if n in self.homes else []
+
+    def check(self, n: Node) -> int:
+        locs = self.graph.where(n).locs
+        self.names.checks.append(Check(n.attrs["size"], ", ".join(sorted(map(str, locs)))))
+        return len(self.names.checks)
+
+    def _axes(self, g: Group) -> Order:
+        """The loops of a group, outermost first: the physical order of what it writes, states first."""
+        homes = [h for n in g.members for h in self.results(n) if not isinstance(n.type, TupleType)]
+        homes.sort(key=lambda h: h.region.where != "state")
+        return next((h.order for h in homes if len(h.order) == len(g.space)), tuple(range(len(g.space))))
+
+    def _launches(self, made: Sequence[tuple[str, nests.Reader, Any]], members: Sequence[Node]) -> list[Launch]:
+        origin = [name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)]
+        return [nests.kernel(self.names.kernel(hint), reader, body, origin) for hint, reader, body in made]
+
+    # ---- scan ----------------------------------------------------------------------------------------------------------------------
+
+    def _scan(self, n: Node, ctx: Context) -> list[Plan]:
+        """A loop of the plan around the plan of the body. Carries lie where the result is expected; a step writes the new ones beside them first."""
+        body, carries, xs, length = (n.attrs[k] for k in ("body", "carries", "xs", "length"))
+        reverse = n.attrs.get("reverse", False)
+        homes = self.items[n]
+        finals, stacked, histories = homes[:carries], homes[carries:carries + len(body.outputs) - carries], homes[len(body.outputs):]
+        used = {g.attrs["index"] for g in self.gets.get(n, ())}
+        out: list[Plan] = []
+        for x, home in zip(n.inputs, finals):
+            if 0 not in shape_of(x):
+                out += self._launches([nests.copy(x, [home], ctx)], [n])
+        given = [self._row_major(x, ctx, out, n) for x in n.inputs[carries:]]
+        self.names.loops += 1
+        t: Expr = Var(f"t{self.names.loops}")
+        at = Int(length - 1) - t if reverse else t
+
+        def row(home: Home) -> Home:
+            inner = TensorType(home.type.shape[1:], home.type.dtype)
+            return Home(home.region, inner, tuple(range(inner.rank)), home.start + at * (nbytes(inner) // inner.dtype.itemsize))
+
+        inside = _Lowering(body, self.target, {}, self.names)
+        for leaf, home in zip(body.inputs, (*finals, *map(row, given[:xs]), *given[xs:])):
+            inside.homes[leaf] = home
+        before: list[Plan] = []
+        for k, (final, history) in enumerate(zip(finals, histories)):
+            if len(body.outputs) + k in used and nbytes(final.type):
+                before += self._launches([nests.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
+        new = [self.arena(h.type, "carry", h.order) for h in finals]
+        for o, home in zip(body.outputs, (*new, *map(row, stacked))):
+            inside.sink(o, home)
+        gs, _, reads = groups(body.outputs)
+        inside.orders = {}
+        inner_plan = inside.plan(gs, reads, {})
+        after: list[Plan] = []
+        for o, src, home in zip(body.outputs, new, finals):
+            if nbytes(home.type):
+                waiting = Node(body.inputs[0].op, (), {}, o.type)
+                inside.homes[waiting] = src
+                after += self._launches([nests.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
+        assert isinstance(t, Var)
+        return [*out, Loop(t.name, length, Steps((*before, inner_plan, *after)))] if length else out
+
+    def _row_major(self, x: Node, ctx: Context, out: list[Plan], n: Node) -> Home:
+        """The home of an operand that a loop body will see: whole and in row-major order."""
+        reader = ctx.reader()
+        home = reader.home(x)
+        if home is not None and home.order == tuple(range(len(home.order))):
+            return home
+        home = self.arena(x.tensor, "operand", tuple(range(x.tensor.rank)))
+        if nbytes(home.type):
+            out += self._launches([nests.copy(x, [home], ctx)], [n])
+        return home
+
+
+def _checks(n: Node) -> bool:
+    """Can computing this node fail?"""
+    return n.op.name == "check_index" or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))
+
+
+def refuse_symbolic(graph: Graph) -> None:
+    """Native code needs numbers for sizes: the caller binds them first."""
+    for n in topo((*graph.roots, *graph.leaves)):
+        if isinstance(n.type, TensorType) and not n.type.is_static:
+            raise GraphError(f"{n.type} has a symbolic size, and native code is made for fixed ones", op=n.op, fix="bind the sizes first")
