@@ -18,6 +18,7 @@ from functools import partial
 from ..core.compat import assert_never
 from ..core.dtype import DType, bool_, i64
 from ..core.target import Target
+from ..loop.affine import Form, form, place
 from ..loop.ir import (  # isort: skip
     Accum, Alloc, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Lit, Load, Select, Seq, Stmt, Store, Un, Var, While,
     children, postorder, walk,
@@ -46,15 +47,6 @@ class Lane:
     active: int | str
 
 
-@dataclass(slots=True)
-class Form:
-    """const + sum(coefficient * variable) + sum(coefficient * an expression that is not affine): an index, before the variables have values"""
-
-    const: int
-    variables: list[tuple[str, int]]
-    others: list[tuple[Expr, int]]
-
-
 At = tuple[int, tuple[tuple[str, int], ...], int, tuple[tuple[str, int], ...]]
 # const + sum(coefficient * SSA name) + stride * lane number + sum(coefficient * SSA name of a vector)
 
@@ -81,21 +73,21 @@ class Emitter(Values):
 
     # ---- indices --------------------------------------------------------------------------------------------------------------------
 
-    def form(self, e: Expr) -> Form:
+    def affine(self, e: Expr) -> Form:
         key = (0, id(e))
         if key not in self.forms:
-            self.forms[key] = make_form(((e, 1),))
+            self.forms[key] = form(((e, 1),))
         return self.forms[key]
 
     def place(self, buf: Buffer, index: tuple[Expr, ...]) -> At:
-        form = self.forms.get((id(buf), id(index)))
-        if form is None:
-            form = self.forms[id(buf), id(index)] = make_form(zip(index, buf.strides, strict=True))
-        return self.at(form)
+        f = self.forms.get((id(buf), id(index)))
+        if f is None:
+            f = self.forms[id(buf), id(index)] = place(buf, index)
+        return self.at(f)
 
-    def at(self, form: Form) -> At:
-        const, stride, terms, vectors = form.const, 0, [], []
-        for var, c in form.variables:
+    def at(self, f: Form) -> At:
+        const, stride, terms, vectors = f.const, 0, [], []
+        for var, c in f.variables:
             v = self.env[var]
             if type(v) is int:
                 const += c * v
@@ -104,7 +96,7 @@ class Emitter(Values):
             elif type(v) is Lane:
                 const += c * v.base
                 stride += c
-        for e, k in form.others:
+        for e, k in f.others:
             x = self.quotient(e) if isinstance(e, Bin) and e.op in ("//", "%") and self.is_pure(e) else self.opaque(e)
             const += k * x[0]
             stride += k * x[2]
@@ -120,7 +112,7 @@ class Emitter(Values):
 
     def quotient(self, e: Bin) -> At:
         """a // d and a % d of indices, which are not negative. What d divides stays affine, and so does a block of lanes within one quotient."""
-        a, d = self.at(self.form(e.a)), self.at(self.form(e.b))
+        a, d = self.at(self.affine(e.a)), self.at(self.affine(e.b))
         if d[1] or d[2] or d[3]:
             word = {"//": "udiv", "%": "urem"}[e.op]
             lanes, (x, y) = self.align(self.index(a), self.index(d))
@@ -198,10 +190,10 @@ class Emitter(Values):
             case Load(buf, ix): return self.load(buf, ix)
             case Bin(op, a, b):
                 if self.is_pure(e):
-                    return self.index(self.at(self.form(e)))
+                    return self.index(self.at(self.affine(e)))
                 return self.bin(op, self.value(a), self.value(b))
             case Lit(v, dtype): return literal(v, dtype), dtype, 1
-            case Var() | Int(): return self.index(self.at(self.form(e)))
+            case Var() | Int(): return self.index(self.at(self.affine(e)))
             case Un(op, a): return self.un(op, self.value(a))
             case Select(c, a, b): return self.select(self.value(c), self.value(a), self.value(b))
             case Cast(a, dtype): return self.cast(self.value(a), dtype)
@@ -300,8 +292,8 @@ class Emitter(Values):
             if self.lane is not None:
                 assert at[2] or buf.name in self.own, f"{buf.name} is one value, and the lanes of a simd loop store to it"
                 v = (self.widen(v), v[1], self.L)
-                if self.masks and key in self.regs:
-                    v = self.select((self.masks[-1], bool_, self.L), v, self.regs[key])
+                if key in self.regs and (m := self.kept(buf, at)) is not None:
+                    v = self.select((m, bool_, self.L), v, self.regs[key])
             self.regs[key] = v
             return
         const, terms, stride, vectors = at
@@ -327,6 +319,15 @@ class Emitter(Values):
         else:
             for k, p in enumerate(self.each_lane(buf, at, n)):
                 self.do(f"store {ty} {self.op(f'extractelement {V} {text}, i64 {k}')}, ptr {p}, align {size}")
+
+    def kept(self, buf: Buffer, at: At) -> str | None:
+        """The mask under which a register changes: needed where lanes that are off are elements of it."""
+        assert self.lane is not None
+        n = self.lane.active
+        whole = buf.name in self.own or (isinstance(n, int) and at[2] == 1 and at[0] % last_axis(buf) + n >= last_axis(buf))
+        if whole or n == self.L:
+            return self.masks[-1] if self.masks else None
+        return self.mask()
 
     def store_part(self, buf: Buffer, const: int, terms: tuple[tuple[str, int], ...], text: str, n: int) -> None:
         """The first n lanes as a half, a quarter, ... : a masked store is slow where it is not an instruction of its own."""
@@ -359,7 +360,7 @@ class Emitter(Values):
                 if how == "simd":
                     self.simd(s)
                     return
-                a, b = self.integer(self.at(self.form(lo))), self.integer(self.at(self.form(hi)))
+                a, b = self.integer(self.at(self.affine(lo))), self.integer(self.at(self.affine(hi)))
                 if how == "unroll" or (isinstance(a, int) and isinstance(b, int) and b - a <= 1):
                     assert isinstance(a, int)
                     assert isinstance(b, int), f"unroll {var}: the extent is not a number"
@@ -451,7 +452,7 @@ class Emitter(Values):
 
     def simd(self, s: For) -> None:
         assert self.lane is None, f"simd {s.var} inside a simd loop"
-        extent = self.integer(self.at(self.form(s.hi)))
+        extent = self.integer(self.at(self.affine(s.hi)))
         for base in range(0, extent, self.L) if isinstance(extent, int) else (0,):
             self.lane = self.env[s.var] = Lane(base, min(self.L, extent - base) if isinstance(extent, int) else extent)
             self.stmt(s.body)
@@ -580,7 +581,7 @@ class Emitter(Values):
                 self.by_first(rest)
             case Alloc(buf, _) if buf.space == "register": self.alloc(s, self.top)
             case For(var, lo, hi, "parallel", body) if self.shared(s):
-                a, b = self.integer(self.at(self.form(lo))), self.integer(self.at(self.form(hi)))
+                a, b = self.integer(self.at(self.affine(lo))), self.integer(self.at(self.affine(hi)))
                 if b == 1:
                     self.env[var] = 0
                     self.top(body)
@@ -606,20 +607,10 @@ class Emitter(Values):
                 self.guarded(self.op("icmp eq i64 %thread, 0"), partial(self.stmt, s), self.written(s))
 
 
-def make_form(parts: object) -> Form:
-    """sum(k * e) over the pairs (e, k) as an affine form."""
-    const, variables, others = 0, dict[str, int](), []
-    todo: list[tuple[Expr, int]] = list(parts)  # type: ignore[call-overload]
-    while todo:
-        e, k = todo.pop()
-        match e:
-            case Int(v): const += k * v
-            case Var(name): variables[name] = variables.get(name, 0) + k
-            case Bin("+", a, b): todo += [(a, k), (b, k)]
-            case Bin("-", a, b): todo += [(a, k), (b, -k)]
-            case Bin("*", a, Int(c)) | Bin("*", Int(c), a): todo.append((a, k * c))
-            case _: others.append((e, k))
-    return Form(const, [(v, c) for v, c in variables.items() if c], others)
+def last_axis(buf: Buffer) -> int:
+    n = buf.shape[-1] if buf.shape else 1
+    assert isinstance(n, int), buf
+    return n
 
 
 def milestones(e: Expr) -> list[Expr]:

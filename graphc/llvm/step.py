@@ -122,7 +122,7 @@ class StepEmitter(Emitter):
         assert len(p.args) == len(p.kernel.buffers) and len(p.sizes) == len(p.kernel.sizes), f"launch of {p.kernel.name}"
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
-        sizes = [f"i64 {self.integer(self.at(self.form(e)))}" for e in p.sizes]
+        sizes = [f"i64 {self.integer(self.at(self.affine(e)))}" for e in p.sizes]
         scratch = self.bytes_of("arena", 0, self.arena_bytes)
         self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, 'i64 0', 'i64 1'])})")
         if k.checks:
@@ -151,7 +151,7 @@ class StepEmitter(Emitter):
     def pointer(self, ref: Ref, ty: str) -> str:
         r = ref.region
         p = self.bytes_of(r.where, r.slot, offset_of(r))
-        start = self.integer(self.at(self.form(ref.start)))
+        start = self.integer(self.at(self.affine(ref.start)))
         return self.op(f"getelementptr {ty}, ptr {p}, i64 {start}") if start != 0 else p
 
     def bytes_of(self, where: str, slot: int, offset: int) -> str:

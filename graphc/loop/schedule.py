@@ -1,18 +1,322 @@
-"""Stmt -> Stmt."""
+"""Schedules: Stmt -> Stmt. Each function keeps the meaning and changes the order.
+
+A loop is named by its variable, every loop of that name changes, and naming a loop that is not there is an error, for a schedule that does
+nothing is a mistake that shows as slowness alone. A loop whose order is given up (`sink`, `mark` as parallel or simd) is checked for
+independence: no element that an iteration writes is touched by another.
+"""
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from ..core.dtype import DType, f32
 from ..core.target import Target
-from .ir import Accum, For, Load, Stmt, Store, expressions, walk
+from .affine import Form, bounds, form, mentions
+from .ir import (  # isort: skip
+    Accum, Alloc, Buffer, Check, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
+    walk,
+)
+
+
+class ScheduleError(ValueError):
+    """A schedule that does not fit its nest."""
 
 
 def lanes_of(s: Stmt, target: Target) -> int:
-    """Lanes of the simd loops in s, one number for all: a register's worth of the narrowest float there, else of the narrowest integer from 32 bits up."""
-    loops = [x for x in walk(s) if isinstance(x, For) and x.how == "simd"]
+    """Lanes of the simd loops in s, one number for all: a register of the narrowest float there, else of the narrowest integer from 32 bits up."""
     dtypes: set[DType] = set()
-    for loop in loops:
+    for loop in (x for x in walk(s) if isinstance(x, For) and x.how == "simd"):
         dtypes |= {x.buf.dtype for x in walk(loop) if isinstance(x, Store | Accum)}
         dtypes |= {e.buf.dtype for e in expressions(loop) if isinstance(e, Load)}
     floats = [d for d in dtypes if d.is_float]
     integers = [d for d in dtypes if d.is_integer and d.bits >= 32]
     return target.lanes(min(floats or integers or [f32], key=lambda d: d.bits))
+
+
+def each(s: Stmt, var: str, f: Callable[[For], Stmt]) -> Stmt:
+    """Apply f to every loop named var: for decisions that depend on its size."""
+    found = False
+
+    def go(x: Stmt) -> Stmt:
+        nonlocal found
+        if isinstance(x, For) and x.var == var:
+            found = True
+            return f(x)
+        return map_stmt(x, go)
+
+    out = go(s)
+    if not found:
+        raise ScheduleError(f"no loop {var} in this nest; there are {', '.join(dict.fromkeys(x.var for x in walk(s) if isinstance(x, For))) or 'none'}")
+    return out
+
+
+def mark(s: Stmt, **how: How) -> Stmt:
+    """Change what loops are: mark(s, mi="unroll", ni="simd")."""
+    for var, h in how.items():
+        s = each(s, var, partial(marked, how=h))
+    return s
+
+
+def marked(loop: For, how: How) -> For:
+    if (how == "simd" or (how == "parallel" and loop.how != "parallel")) and (why := dependence(loop, reduces=how == "simd")):
+        raise ScheduleError(f"{loop.var} cannot be {how}: {why}")
+    return replace(loop, how=how)
+
+
+# ---- tiles -------------------------------------------------------------------------------------------------------------------------
+
+
+def chunks(total: int, most: int, unit: int = 1) -> list[tuple[int, int, int]]:
+    """Cut 0:total into balanced runs [(start, count, size)]: sizes are multiples of unit, at most `most`, and only the last is cut short.
+
+    61 rows, most 14        -> [(0, 1, 13), (13, 4, 12)]            not 4*14 + 5
+    100 columns, 32 by 16   -> [(0, 3, 32), (96, 1, 4)]             the 4 is a masked vector
+    """
+    units, most = -(-total // unit), max(1, most // unit)
+    if not units:
+        return []
+    pieces = -(-units // most)
+    small, extra = divmod(units, pieces)
+    runs, at = [], 0
+    for count, size in ((extra, (small + 1) * unit), (pieces - extra, small * unit)):
+        if not count:
+            continue
+        over = max(0, at + count * size - total)
+        if over and count > 1:
+            runs.append((at, count - 1, size))
+        runs.append((at + (count - 1) * size, 1, size - over) if over else (at, count, size))
+        at += count * size
+    return runs
+
+
+def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: str = "") -> Stmt:
+    """for v in 0:n  ->  for vo: for vi in 0:size, once per size.
+
+    A symbolic n is cut into most, then 8, 4, 2, 1; with unit > 1 (lanes) into most, then one short loop, which simd masks at run time.
+    """
+    outer, inner = outer or var + "o", inner or var + "i"
+
+    def cut(s: For) -> Stmt:
+        if s.lo != Int(0):
+            raise ScheduleError(f"tile {var}: the loop does not start at 0")
+
+        def nest(start: Expr, count: Expr, size: int) -> Stmt:
+            at = start + Var(inner) if count == Int(1) else Var(outer) * size + start + Var(inner)
+            return For(outer, Int(0), count, s.how, For(inner, Int(0), Int(size), s.how, subst(s.body, {var: at})))
+
+        if isinstance(s.hi, Int):
+            return seq(*(nest(Int(a), Int(c), n) for a, c, n in chunks(s.hi.value, most, unit)))
+        if unit > 1:
+            start = s.hi // most * most
+            rest = replace(s, var=inner, hi=s.hi - start, body=subst(s.body, {var: start + Var(inner)}))
+            return seq(nest(Int(0), s.hi // most, most), rest)
+        nests: list[Stmt] = []
+        at: Expr = Int(0)
+        for size in (most, *(p for p in (8, 4, 2, 1) if p < most)):
+            count = (s.hi - at) // size
+            nests.append(nest(at, count, size))
+            at = at + count * size
+        return seq(*nests)
+
+    return each(s, var, cut)
+
+
+def sink(s: Stmt, var: str, into: str = "") -> Stmt:
+    """Push a parallel loop down to the leaves, or just inside the loop `into` (interchange).
+
+    Down to the leaves it is unroll-and-jam: a scalar allocated on the way gains an axis, and that is register tiling.
+    """
+    def go(s: For) -> Stmt:
+        if s.how != "parallel":
+            raise ScheduleError(f"sink {var}: the loop is {s.how}, not parallel")
+        if why := dependence(s):
+            raise ScheduleError(f"sink {var}: {why}")
+        arrived = False
+
+        def push(x: Stmt) -> Stmt:
+            nonlocal arrived
+            match x:
+                case For(v, _, _, _, body) if v == into:
+                    arrived = True
+                    return replace(x, body=replace(s, body=body))
+                case Store() | Accum() | Check(): return replace(s, body=x)
+                case Alloc(buf, body):
+                    if not isinstance(s.hi, Int):
+                        raise ScheduleError(f"sink {var}: {buf.name} would gain an axis of symbolic size")
+                    wide = replace(buf, shape=(*buf.shape, s.hi.value))
+                    return Alloc(wide, push(reindex(body, buf, wide, lambda ix: (*ix, Var(var)))))
+                case For(_, lo, hi, _, _) if mentions(lo, var) or mentions(hi, var): return replace(s, body=x)
+                case If(cond, _) | While(cond, _) if mentions(cond, var): return replace(s, body=x)
+                case _: return map_stmt(x, push)
+
+        out = push(s.body)
+        if into and not arrived:
+            raise ScheduleError(f"sink {var}: no loop {into} inside it")
+        return out
+
+    return each(s, var, go)
+
+
+def reindex(s: Stmt, old: Buffer, new: Buffer, index: Callable[[tuple[Expr, ...]], tuple[Expr, ...]]) -> Stmt:
+    """Every access of old becomes an access of new at index(old index)."""
+    s = map_expr(s, lambda e: Load(new, index(e.index)) if isinstance(e, Load) and e.buf.name == old.name else e)
+
+    def stores(x: Stmt) -> Stmt:
+        match x:
+            case Store(b, ix, v) if b.name == old.name: return Store(new, index(ix), v)
+            case Accum(b, ix, v, op) if b.name == old.name: return Accum(new, index(ix), v, op)
+            case _: return map_stmt(x, stores)
+
+    return stores(s)
+
+
+def stage(s: Stmt, at: str, buf: Buffer, axes: tuple[str, ...], pad: int = 0) -> Stmt:
+    """Inside loop `at`, copy what the body reads of buf into a fresh array indexed by the inner loops `axes`: packing is a copy nest.
+
+    The loops of the copy are called <axis>_<buf>. `pad` lengthens the rows, to keep them out of the same cache set.
+    """
+    def go(s: For) -> Stmt:
+        named = {x.var: x for x in walk(s.body) if isinstance(x, For)}
+        if missing := [a for a in axes if a not in named]:
+            raise ScheduleError(f"stage {buf.name}: no loop {', '.join(missing)} inside {at}")
+        loops = [named[a] for a in axes]
+        found: list[tuple[Expr, ...]] = []
+        for e in expressions(s.body):
+            if isinstance(e, Load) and e.buf.name == buf.name and e.index not in found:
+                found.append(e.index)
+        if len(found) != 1:
+            raise ScheduleError(f"stage {buf.name}: {len(found)} different indices into it inside {at}")
+        extents = [extent(l) for l in loops]
+        packed = Buffer(buf.name + "p", (*extents[:-1], extents[-1] + pad), buf.dtype, "scratch")
+        place = tuple(Var(l.var) for l in loops)
+        copy: Stmt = Store(packed, place, Load(buf, found[0]))
+        for l, n in reversed(list(zip(loops, extents, strict=True))):
+            own = f"{l.var}_{buf.name}"
+            copy = For(own, Int(0), Int(n), "parallel", subst(copy, {l.var: Var(own)}))
+        return replace(s, body=Alloc(packed, seq(copy, reindex(s.body, buf, packed, lambda _: place))))
+
+    return each(s, at, go)
+
+
+def extent(loop: For) -> int:
+    if loop.lo != Int(0) or not isinstance(loop.hi, Int):
+        raise ScheduleError(f"{loop.var}: the extent is not a number")
+    return loop.hi.value
+
+
+def neutral(op: str, dtype: DType) -> Lit:
+    """What changes nothing under op. For sums 0.0, as NumPy's, though -0.0 is the truly neutral one."""
+    if op == "+":
+        return Lit(0, dtype) if not dtype.is_float else Lit(0.0, dtype)
+    if op == "*":
+        return Lit(1, dtype) if not dtype.is_float else Lit(1.0, dtype)
+    if dtype.is_float:
+        return Lit(float("-inf") if op == "max" else float("inf"), dtype)
+    if dtype.kind == "bool":
+        return Lit(op == "min", dtype)
+    low, high = (-(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1) if dtype.kind == "int" else (0, (1 << dtype.bits) - 1)
+    return Lit(low if op == "max" else high, dtype)
+
+
+def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
+    """A sum over `over` is kept as one partial sum per iteration (Halide's rfactor), added up at the end: a fixed tree, and `over` is parallel.
+
+    acc = init; for ..: for i: acc += x    ->    part[i] = 0; for ..: for i: part[i] += x; acc = init; for i: acc += part[i]
+
+    With `lanes`, the parts are first folded in halves down to that many. The loops of the ends are called <over>.
+    """
+    found = False
+
+    def go(s: Stmt) -> Stmt:
+        nonlocal found
+        if not (isinstance(s, Alloc) and s.buf.name == acc and isinstance(s.body, Seq)):
+            return map_stmt(s, go)
+        loops = [x for x in walk(s.body) if isinstance(x, For) and x.var == over]
+        if not loops:
+            raise ScheduleError(f"partial sums of {acc}: no loop {over}")
+        found = True
+        ops = {x.op for x in walk(s.body) if isinstance(x, Accum) and x.buf.name == acc}
+        op, n, i = ops.pop(), max(map(extent, loops)), (Var(over),)
+        first = next(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
+        last = max(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
+        init, sums, rest = s.body.body[:first], s.body.body[first:last + 1], s.body.body[last + 1:]
+        dtype = s.buf.dtype
+        part = Buffer(acc + "_part", (n,), dtype, "register")
+        along = lambda n, body: For(over, Int(0), Int(n), "parallel", body)
+        inner = mark(reindex(seq(*sums), s.buf, part, lambda ix: i), **{over: "parallel"})
+        folds: list[Stmt] = []
+        while lanes and n > lanes and n % (2 * lanes) == 0:
+            n //= 2
+            folds.append(along(n, Accum(part, i, Load(part, (Var(over) + n,)), op)))
+        final = For(over, Int(0), Int(n), "serial", Accum(s.buf, (), Load(part, i), op))  # type: ignore[arg-type]
+        whole = along(max(map(extent, loops)), Store(part, i, neutral(op, dtype)))
+        return Alloc(s.buf, Alloc(part, seq(whole, inner, *folds, *init, final, *rest)))
+
+    out = go(s)
+    if not found:
+        raise ScheduleError(f"no register {acc} in this nest")
+    return out
+
+
+# ---- independence ------------------------------------------------------------------------------------------------------------------
+
+
+def dependence(loop: For, reduces: bool = False) -> str | None:
+    """Why iterations of a loop are not independent, or None. With `reduces`, an accumulation that all iterations share is allowed.
+
+    An array that the body writes is safe where iterations cannot meet in it: some position of the index, or the index as a whole, is
+    c * var + rest in every access, and rest, over the loops inside, spans less than c.
+    """
+    inside = {x.buf.name for x in walk(loop.body) if isinstance(x, Alloc)}
+    written: dict[str, list[tuple[Buffer, tuple[Expr, ...]]]] = {}
+    shared: dict[str, set[str]] = {}
+    for x in walk(loop.body):
+        if isinstance(x, Store | Accum) and x.buf.name not in inside:
+            written.setdefault(x.buf.name, []).append((x.buf, x.index))
+            shared.setdefault(x.buf.name, set()).add(x.op if isinstance(x, Accum) else "=")
+    if not written:
+        return None
+    for e in expressions(loop.body):
+        if isinstance(e, Load) and e.buf.name in written:
+            written[e.buf.name].append((e.buf, e.index))
+            shared[e.buf.name].add("read")
+    ranges: dict[str, tuple[int, int]] = {}
+    for x in walk(loop.body):
+        if isinstance(x, For) and isinstance(x.hi, Int):
+            ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], x.hi.value - 1))
+    for name, places in written.items():
+        if reduces and len(shared[name]) == 1 and shared[name] <= {"+", "*", "max", "min"}:
+            continue
+        if not apart(loop.var, places, ranges):
+            return f"iterations may meet in {name}"
+    return None
+
+
+def apart(var: str, places: list[tuple[Buffer, tuple[Expr, ...]]], ranges: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether different values of var always give different elements."""
+    unique = list({id(ix): (b, ix) for b, ix in places}.values())
+    rank = len(unique[0][1])
+    for p in range(rank):
+        if separated(var, [form(((ix[p], 1),)) for _, ix in unique], ranges):
+            return True
+    return rank > 1 and separated(var, [form(zip(ix, b.strides, strict=True)) for b, ix in unique], ranges)
+
+
+def separated(var: str, forms: list[Form], ranges: Mapping[str, tuple[int, int]]) -> bool:
+    c = forms[0].coefficient(var)
+    low = high = None
+    fixed = None
+    for f in forms:
+        if not c or f.coefficient(var) != c or f.moves_otherwise(var):
+            return False
+        own = Form(f.const, [(v, k) for v, k in f.variables if v in ranges and v != var], [o for o in f.others if any(mentions(o[0], v) for v in ranges)])
+        rest = (sorted((v, k) for v, k in f.variables if v not in ranges and v != var), [o for o in f.others if o not in own.others])
+        span = bounds(own, ranges)
+        if span is None or (fixed is not None and rest != fixed):
+            return False
+        fixed = rest
+        low = span[0] if low is None else min(low, span[0])
+        high = span[1] if high is None else max(high, span[1])
+    return low is not None and high is not None and high - low < abs(c)
+
