@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..core.dtype import DType, f32, f64, u32, u64
+from ..core.dtype import DType, f32, f64, i32, u32, u64
 from .ir import Bin, BinOp, Bitcast, Call, Cast, Expr, Lit, Select, Un, dtype_of
 
 # ---- formats ---------------------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Format:
     @property
     def fraction(self) -> int: return (1 << self.mantissa) - 1
     @property
-    def sign(self) -> int: return 1 << (self.dtype.bits - 1)
+    def sign(self) -> int: return (2 * self.bias + 2) << self.mantissa
     @property
     def magic(self) -> float: return 1.5 * 2.0 ** self.mantissa
     @property
@@ -175,10 +175,8 @@ def power_of_two(f: Format, n: Expr, less: int = 0) -> Expr:
 
 
 def scale(f: Format, y: Expr, n: Expr) -> Expr:
-    """y * 2**n from the integer of `nearest`, |n| < 2 bias: in two halves, so that only the last product rounds, overflows or is denormal."""
-    biased = n - f.word(f.magic_bits - 2 * f.bias)
-    half = bit(">>", biased, f.word(1))
-    return y * f.from_bits(bit("<<", half, f.word(f.mantissa))) * f.from_bits(bit("<<", biased - half, f.word(f.mantissa)))
+    """y * 2**n from the integer of `nearest`; overflows and becomes denormal as it should."""
+    return Call("ldexp", (y, Cast(n - f.word(f.magic_bits), i32)))
 
 
 # ---- exponentials ----------------------------------------------------------------------------------------------------------------
@@ -480,11 +478,11 @@ def pow(x: Expr, y: Expr) -> Expr:
     half = y * f(0.5)
     whole = same(Un("floor", y), y)
     odd = Bin("and", whole, Bin("!=", Un("floor", half), half))
-    at_zero = same(a, zero)
+    at_zero, at_inf = same(a, zero), same(a, inf)
     r = _power_f32(a, y) if f is F32 else _power_f64(a, y)
-    r = Select(Bin("or", at_zero, same(a, inf)), Select(Bin("xor", at_zero, y < zero), zero, inf), r)
+    r = Select(Bin("or", at_zero, at_inf), Select(Bin("xor", at_zero, y < zero), zero, inf), r)
     r = Select(same(a, one), one, r)
-    r = Select(Bin("or", whole, Bin("or", zero <= x, same(a, inf))), r, f(math.nan))
+    r = Select(Bin("or", whole, Bin("or", zero <= x, at_inf)), r, f(math.nan))
     r = f.from_bits(bit("xor", f.to_bits(r), Select(odd, bit("and", f.to_bits(x), f.word(f.sign)), f.word(0))))
     r = Select(Bin("and", same(x, x), same(y, y)), r, x + y)
     return Select(Bin("or", same(y, zero), same(x, one)), one, r)

@@ -9,11 +9,12 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 import pytest
-from expr_eval import evaluate
 
 from graphc.core.dtype import DType, f32, f64, i32
-from graphc.loop.ir import Buffer, Expr, Lit, children
+from graphc.loop.ir import Buffer, Expr, Int, Lit, children, postorder
 from graphc.loop.math import FUNCTIONS
+
+from .expr_eval import evaluate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 UNARY = [n for n in FUNCTIONS if n not in ("pow", "atan2")]
@@ -23,7 +24,7 @@ MPMATH = {"pow": mp.power, "log1p": mp.log1p}
 # ulp, with fma and without: what was measured, rounded up
 F32_BOUND = {"exp": 1.0, "expm1": 1.5, "log": 0.9, "log1p": 1.5, "tanh": 1.4, "erf": 1.3, "sin": 1.7, "cos": 1.7, "tan": 0.7, "asin": 2.0,
              "acos": 1.3, "atan": 1.7, "pow": 0.8, "atan2": 1.7}
-F64_BOUND = {"exp": 1.1, "expm1": 1.9, "log": 0.9, "log1p": 1.5, "tanh": 1.5, "erf": 1.2, "sin": 2.2, "cos": 2.0, "tan": 3.0, "asin": 1.8,
+F64_BOUND = {"exp": 1.1, "expm1": 1.9, "log": 0.9, "log1p": 1.5, "tanh": 1.5, "erf": 1.2, "sin": 2.3, "cos": 2.3, "tan": 3.0, "asin": 1.8,
              "acos": 1.3, "atan": 1.7, "pow": 1.3, "atan2": 1.5}
 REACH = {True: 2.0 ** 45, False: 1e6}       # of sin, cos, tan with and without fma
 
@@ -44,7 +45,7 @@ def numpy(name: str) -> Callable[..., Array]:
 
 
 def ulps(y: Array, true: Array) -> Array:
-    """|y - true| in units of y's last place at the true value, for finite results; 0 or inf where either is not finite."""
+    """|y - true| in units of y's last place at the true value, where both are finite; else 0 or inf."""
     want = true.astype(y.dtype)
     finite = np.isfinite(y) & np.isfinite(want)
     scaled = np.abs(y.astype(np.float64) - np.where(finite, true, 0)) / np.spacing(np.abs(np.where(finite, want, 1))).astype(np.float64)
@@ -96,7 +97,8 @@ def f64_arguments(name: str, rng: np.random.Generator, n: int) -> tuple[Array, .
     match name:
         case "pow":
             x = np.concatenate([np.exp(700 * u[0]), 1 + u[1] * 0.5 ** rng.integers(1, 50, n)])
-            return x, rng.uniform(-744, 709, 2 * n) / np.log(x)
+            x = x[x != 1]
+            return x, rng.uniform(-744, 709, len(x)) / np.log(x)
         case "atan2": return u[0] * np.exp(9 * rng.uniform(-1, 1, n)), u[1]
         case "exp": parts = [u[0] * 745, tiny]
         case "expm1": parts = [u[0] * 3, u[1] * 60, tiny]
@@ -158,13 +160,10 @@ def test_special_values_are_numpys(name: str, dtype: DType) -> None:
         assert y.dtype == dtype.numpy
         with np.errstate(all="ignore"):
             want = numpy(name)(*(a.astype(np.float64) for a in xs))
-            if dtype is f64 and name in ("exp", "pow"):                 # NumPy's f64 powers are not all within an ulp themselves
-                assert np.nanmax(np.where(np.isfinite(want), np.abs(y / np.where(want == 0, 1, want) - 1), 0)[np.abs(want) > 1e-300]) < 1e-15
-                close = ulps(y, want) <= np.where(np.abs(want) > 1e-300, 4, 1)
-            else:
-                close = ulps(y, want) <= 3
-        assert close.all(), [(a[~close], y[~close], want[~close]) for a in xs]
-        zero = want.astype(dtype.numpy) == 0
+            close = ulps(y, want) <= 3
+            want = want.astype(dtype.numpy)
+        assert close.all(), (*(a[~close] for a in xs), y[~close], want[~close])
+        zero = want == 0
         assert (np.signbit(y) == np.signbit(want))[zero].all(), [a[zero] for a in xs]
 
 
@@ -185,30 +184,14 @@ def test_pow_has_c99s_cases() -> None:
 @pytest.mark.parametrize("dtype", [f32, f64])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_subexpressions_are_shared(name: str, dtype: DType) -> None:
-    """No object is built twice: the nodes of the DAG are about as many as its different nodes."""
+    """No subtree is built twice: but for literals, equal expressions are one object."""
     e, _ = expression(name, dtype)
-    keys: dict[int, object] = {}
     numbers: dict[object, int] = {}
-    visits = 0
-    order: list[Expr] = []
-    stack = [(e, False)]
-    while stack:
-        x, ready = stack.pop()
-        if id(x) in keys:
-            continue
-        if ready:
-            kids = tuple(numbers[keys[id(c)]] for c in children(x))
-            own = (type(x).__name__, kids, getattr(x, "op", None), getattr(x, "fn", None), repr(getattr(x, "value", None)), getattr(x, "dtype", None))
-            keys[id(x)] = own
-            if own not in numbers:
-                numbers[own] = len(numbers)
-            elif not isinstance(x, Lit):
-                visits += 1
-                order.append(x)
-        else:
-            stack.append((x, True))
-            stack.extend((c, False) for c in children(x))
-    assert visits == 0, order
+    of: dict[int, int] = {}
+    for x in postorder(e, {}):
+        own = (type(x), tuple(of[id(c)] for c in children(x)), *(repr(getattr(x, a, "")) for a in ("op", "fn", "value", "dtype", "buf")))
+        assert own not in numbers or isinstance(x, Lit | Int), x
+        of[id(x)] = numbers.setdefault(own, len(numbers))
 
 
 def test_there_is_no_math_of_integers() -> None:
