@@ -218,19 +218,19 @@ class _Parser:
         return GraphError(f"this is not the text of a graph: {what}", at=f"line {self.text.count(chr(10), 0, start) + 1}")
 
     def next(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1]
+        self.at = min(self.at + 1, len(self.tokens))
+        return self.tokens[self.at - 1]                 # the last one is the end, and comes again and again
 
     @property
     def peek(self) -> str:
-        return self.tokens[self.at]
+        return self.tokens[min(self.at, len(self.tokens) - 1)]
 
     def expect(self, token: str) -> None:
         if (found := self.next()) != token:
             raise self._error(f"expected {token or 'the end'!r}, found {found or 'the end'!r}")
 
     def accept(self, token: str) -> bool:
-        if self.tokens[self.at] == token:
+        if self.peek == token:
             self.at += 1
             return True
         return False

@@ -59,18 +59,18 @@ def _inside(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def key_of(attrs: Mapping[str, Any]) -> Hashable:
     """Attributes as a key: equal exactly where type and bits are."""
-    return tuple(sorted((k, bits_of(v)) for k, v in attrs.items())) if len(attrs) != 1 else tuple((k, bits_of(v)) for k, v in attrs.items())
+    return tuple([(k, bits_of(attrs[k])) for k in sorted(attrs)])
 
 
 def bits_of(value: Any) -> Hashable:
     """One attribute as a key."""
     if isinstance(value, tuple):
-        return ("tuple", *(map(bits_of, value)))
-    if isinstance(value, float):
-        return "float", struct.pack("d", value)
-    if isinstance(value, np.generic | np.ndarray):
+        return ("tuple", *map(bits_of, value))
+    if isinstance(value, np.generic | np.ndarray):      # before float: np.float64 is one
         raw = value.tobytes()
         return "array", str(value.dtype), value.shape, raw if len(raw) <= 64 else hashlib.blake2b(raw, digest_size=32).digest()
+    if isinstance(value, float):
+        return "float", struct.pack("d", value)
     if isinstance(value, Graph):
         return "graph", show(value, names=False, locs=False)
     if isinstance(value, bool | int | str | Dim | DType | TensorType | TupleType | TokenType) or value is None:
