@@ -187,7 +187,7 @@ class Emitter(Values):
 
     def compute(self, e: Expr) -> Val:
         match e:
-            case Load(buf, ix): return self.load(buf, ix)
+            case Load(buf, ix): return self.load(buf, self.place(buf, ix))
             case Bin(op, a, b):
                 if self.is_pure(e):
                     return self.index(self.at(self.affine(e)))
@@ -218,16 +218,15 @@ class Emitter(Values):
             text = m if text is None else self.op(f"and {on} {text}, {m}")
         return text
 
-    def load(self, buf: Buffer, ix: tuple[Expr, ...]) -> Val:
-        at = self.place(buf, ix)
+    def load(self, buf: Buffer, at: At) -> Val:
         if buf.space == "register":
             assert not at[1] and not at[3], f"{buf.name} is in registers: its index must be constant after unroll and simd"
             v = self.regs.get((buf.name, at[0]))
             assert v is not None, f"{buf.name}[{at[0]}] is read before it is written"
             assert v[2] == 1 or self.lane is not None, f"{buf.name} holds lanes: it is read outside a simd loop"
             return v
-        moving = at[2] or at[3]
-        key = (buf.name, at, self.version.get(buf.name, 0), (self.lane.active, *self.masks) if moving and self.lane else 0)
+        moving = bool(at[2] or at[3])
+        key = (buf.name, at, self.version.get(buf.name), moving and self.lane and (self.lane.active, *self.masks))
         found: Val | None = self.known.get(key)
         if found is None:
             found = self.known[key] = self.from_memory(self.fetch(buf, at), buf.dtype, self.L if moving else 1)
@@ -283,8 +282,7 @@ class Emitter(Values):
             text = self.op(f"icmp ne {ty} {text}, zeroinitializer" if lanes > 1 else f"icmp ne i8 {text}, 0")
         return text, dtype, lanes
 
-    def store(self, buf: Buffer, ix: tuple[Expr, ...], v: Val) -> None:
-        at = self.place(buf, ix)
+    def store(self, buf: Buffer, at: At, v: Val) -> None:
         assert v[1] is buf.dtype, f"{buf.name} is {buf.dtype}, stored {v[1]}"
         if buf.space == "register":
             assert not at[1] and not at[3], f"{buf.name} is in registers: its index must be constant after unroll and simd"
@@ -354,7 +352,9 @@ class Emitter(Values):
     def stmt(self, s: Stmt) -> None:
         self.memo = {}
         match s:
-            case Store(buf, ix, v): self.store(buf, ix, self.evaluate(v))
+            case Store(buf, ix, value):
+                v = self.evaluate(value)
+                self.store(buf, self.place(buf, ix), v)
             case Accum(): self.accumulate(s)
             case For(var, lo, hi, how, body):
                 if how == "simd":
@@ -387,27 +387,26 @@ class Emitter(Values):
             case _: assert_never(s)
 
     def accumulate(self, s: Accum) -> None:
-        buf, ix, at = s.buf, s.index, self.place(s.buf, s.index)
-        register = buf.space == "register"
+        buf, at = s.buf, self.place(s.buf, s.index)
         if self.lane is not None and not at[2] and not at[3] and buf.name not in self.own:
-            self.across(s)
-        elif self.lane is not None and not register and at[2] != 1:
+            self.across(s, at)
+        elif self.lane is not None and at[2] != 1 and buf.space != "register":
             self.one_by_one(s, at)
         elif s.op == "+" and isinstance(s.value, Bin) and s.value.op == "*" and buf.dtype.is_float:
             a, b = self.evaluate(s.value.a), self.evaluate(s.value.b)
-            self.store(buf, ix, self.fma(a, b, self.load(buf, ix)))
+            self.store(buf, at, self.fma(a, b, self.load(buf, at)))
         else:
             v = self.evaluate(s.value)
-            self.store(buf, ix, self.combine(s.op, self.load(buf, ix), v))
+            self.store(buf, at, self.combine(s.op, self.load(buf, at), v))
 
-    def across(self, s: Accum) -> None:
+    def across(self, s: Accum, at: At) -> None:
         """buf[index] op= v in a simd loop where index does not move with the lanes: the lanes are combined first."""
         dtype, text = s.buf.dtype, self.widen(self.evaluate(s.value))
         if (m := self.mask()) is not None:
             text = self.op(f"select <{self.L} x i1> {m}, {typed(dtype, self.L)} {text}, {typed(dtype, self.L)} splat ({scalar(dtype)} {neutral(s.op, dtype)})")
-        start, total = self.load(s.buf, s.index), (self.fold_lanes(s.op, text, dtype), dtype, 1)
+        start, total = self.load(s.buf, at), (self.fold_lanes(s.op, text, dtype), dtype, 1)
         lane, masks, self.lane, self.masks = self.lane, self.masks, None, []
-        self.store(s.buf, s.index, self.combine(s.op, start, total))
+        self.store(s.buf, at, self.combine(s.op, start, total))
         self.lane, self.masks = lane, masks
 
     def one_by_one(self, s: Accum, at: At) -> None:
@@ -637,4 +636,4 @@ def emit(kernel: Kernel, target: Target) -> KernelText:
     args += ["ptr noalias %scratch", "ptr noalias %status", *(f"i64 %n{i}" for i in range(len(kernel.sizes))), "i64 %thread", "i64 %threads"]
     lines = "\n".join(e.lines)
     text = f"define internal void @{kernel.name}({', '.join(args)}) #0 {{\nentry:\n{lines}\n  ret void\n}}\n"
-    return KernelText(kernel.name, text, e.scratch_max, frozenset(e.declarations), e.checks)
+    return KernelText(kernel.name, text, e.scratch_max, frozenset(e.declared.values()), e.checks)

@@ -63,7 +63,7 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
     kernels = step.kernels.values()
     flush = flush_denormals and is_x86(target)
     control = "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"
-    declarations = sorted({d for k in kernels for d in k.declarations} | step.declarations | (set(control) if flush else set()))
+    declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | (set(control) if flush else set()))
     enter = ["  %status = alloca i32, align 4", "  store i32 0, ptr %status, align 4"]
     leave = ["  %result = load i32, ptr %status, align 4"]
     if flush:

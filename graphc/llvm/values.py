@@ -25,7 +25,8 @@ class Values:
         self.target, self.L = target, lanes
         self.lines: list[str] = []
         self.known: dict[Any, Any] = {}                         # instructions (and loads) that dominate this point -> their names
-        self.declarations: set[str] = set()
+        self.declared: dict[str, str] = {}                      # intrinsics by name
+        self.heads: dict[tuple[str, str], str] = {}
         self.count = 0
 
     def name(self, hint: str) -> str:
@@ -45,12 +46,17 @@ class Values:
 
     def call(self, result: str, intrinsic: str, *args: tuple[str, str]) -> str:
         """The text of a call of llvm.<intrinsic>, which is declared; args are (type, text)."""
-        self.declarations.add(f"declare {result} @llvm.{intrinsic}({', '.join(t for t, _ in args)})")
+        if intrinsic not in self.declared:
+            self.declared[intrinsic] = f"declare {result} @llvm.{intrinsic}({', '.join(t for t, _ in args)})"
         return f"call {result} @llvm.{intrinsic}({', '.join(f'{t} {a}' for t, a in args)})"
 
     def intrinsic(self, name: str, ty: str, *args: str) -> str:
         """An intrinsic of one type."""
-        return self.op(self.call(ty, f"{name}.{suffix(ty)}", *((ty, a) for a in args)))
+        head = self.heads.get((name, ty))
+        if head is None:
+            self.call(ty, f"{name}.{suffix(ty)}", *((ty, a) for a in args))
+            head = self.heads[name, ty] = f"call {ty} @llvm.{name}.{suffix(ty)}({ty} "
+        return self.op(f"{head}{f', {ty} '.join(args)})")
 
     # ---- scalars into lanes and back ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, replace
+from operator import is_
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from ..core.compat import assert_never
@@ -296,6 +297,8 @@ def seq(*body: Stmt) -> Stmt:
 
 def fold(e: Bin) -> Expr:
     """Constant folding of indices. Values are left alone: x + 0.0 is not x."""
+    if not isinstance(e.a, Int) and not isinstance(e.b, Int):
+        return e
     match e:
         case Bin("+", Int(0), x) | Bin("+" | "-", x, Int(0)) | Bin("*" | "//", x, Int(1)) | Bin("*", Int(1), x): return x
         case Bin("+", Int(a), Int(b)): return Int(a + b)
@@ -340,16 +343,20 @@ def map_stmt(s: Stmt, f: Callable[[Stmt], Stmt]) -> Stmt:
 
 
 def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
-    """Rebuild e with f applied to the expressions directly below it; indices fold."""
+    """Rebuild e with f applied to the expressions directly below it; indices fold. Where f changes nothing it is e itself."""
+    old = children(e)
+    new = tuple([f(c) for c in old])
+    if all(map(is_, old, new)):
+        return fold(e) if isinstance(e, Bin) else e
     match e:
+        case Load(b, _): return Load(b, new)
+        case Bin(op, _, _): return fold(Bin(op, *new))
+        case Un(op, _): return Un(op, *new)
+        case Select(): return Select(*new)
+        case Cast(_, d): return Cast(new[0], d)
+        case Bitcast(_, d): return Bitcast(new[0], d)
+        case Call(fn, _): return Call(fn, new)
         case Var() | Int() | Lit(): return e
-        case Load(b, ix): return Load(b, tuple(map(f, ix)))
-        case Un(op, a): return Un(op, f(a))
-        case Bin(op, a, b): return fold(Bin(op, f(a), f(b)))
-        case Select(c, a, b): return Select(f(c), f(a), f(b))
-        case Cast(a, d): return Cast(f(a), d)
-        case Bitcast(a, d): return Bitcast(f(a), d)
-        case Call(fn, args): return Call(fn, tuple(map(f, args)))
         case _: assert_never(e)
 
 
@@ -360,12 +367,20 @@ def map_expr(x: Stmt, f: Callable[[Expr], Expr]) -> Stmt: ...
 def map_expr(x: Expr | Stmt, f: Callable[[Expr], Expr]) -> Expr | Stmt:
     """Rebuild x bottom-up with f applied to every expression in it. Shared subexpressions are visited once."""
     memo: dict[int, Expr] = {}
-    done = lambda e: memo[id(e)]
+    level = 0
 
     def expr(e: Expr) -> Expr:
-        for x in postorder(e, memo):
-            memo[id(x)] = f(map_children(x, done))
-        return memo[id(e)]
+        nonlocal level
+        new = memo.get(id(e))
+        if new is None and level < 50:
+            level += 1
+            new = memo[id(e)] = f(map_children(e, expr))
+            level -= 1
+        elif new is None:                                       # deep: children first, without recursion
+            for x in postorder(e, memo):
+                memo[id(x)] = f(map_children(x, expr))
+            new = memo[id(e)]
+        return new
 
     def stmt(s: Stmt) -> Stmt:
         match s:
@@ -383,14 +398,14 @@ def map_expr(x: Expr | Stmt, f: Callable[[Expr], Expr]) -> Expr | Stmt:
 
 def walk(s: Stmt) -> Iterator[Stmt]:
     """s and every statement in it, outer before inner, in order."""
-    yield s
-    match s:
-        case Seq(body):
-            for x in body:
-                yield from walk(x)
-        case Alloc() | For() | If() | While(): yield from walk(s.body)
-        case Store() | Accum() | Check(): pass
-        case _: assert_never(s)
+    stack = [s]
+    while stack:
+        x = stack.pop()
+        yield x
+        if isinstance(x, Seq):
+            stack.extend(reversed(x.body))
+        elif isinstance(x, Alloc | For | If | While):
+            stack.append(x.body)
 
 
 def expressions(s: Stmt) -> Iterator[Expr]:
@@ -414,10 +429,10 @@ def expressions(s: Stmt) -> Iterator[Expr]:
 
 def children(e: Expr) -> tuple[Expr, ...]:
     match e:
+        case Bin(): return (e.a, e.b)
         case Var() | Int() | Lit(): return ()
-        case Load(_, ix): return ix
-        case Un(_, a) | Cast(a, _) | Bitcast(a, _): return (a,)
-        case Bin(_, a, b): return (a, b)
+        case Load(): return e.index
+        case Un() | Cast() | Bitcast(): return (e.a,)
         case Select(c, a, b): return (c, a, b)
         case Call(_, args): return args
         case _: assert_never(e)
