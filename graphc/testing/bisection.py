@@ -16,10 +16,11 @@ from ..ir.node import Graph, Node
 from ..ir.text import name_nodes, show
 from ..ir.walk import topo
 from ..transform.pipeline import PASSES, Pass
-from .oracle import Evaluator, compare, native_level
+from .oracle import Evaluator, compare, loop_level, native_level
 
 Array = np.ndarray[Any, Any]
 PASS_TOLERANCE = 1e-9
+LEVELS: dict[str, Evaluator] = {"loops": loop_level, "llvm": native_level}     # below the graph, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +49,11 @@ def bisect(graph: Graph, inputs: Sequence[Array], states: Sequence[Array] = (), 
         if found is not None:
             return found
         current = p.run(current)
-    for name, evaluator in (default_evaluators() if evaluators is None else evaluators).items():
+    for name, evaluator in (LEVELS if evaluators is None else evaluators).items():
         found = _suspect(graph, evaluator, inputs, states, name, tolerance)
         if found is not None:
             return found
     return None
-
-
-def default_evaluators() -> dict[str, Evaluator]:
-    """The evaluators below the graph."""
-    from .. import executable
-    levels: dict[str, Evaluator] = {}
-    interpret: Evaluator | None = getattr(executable, "interpret", None)
-    if interpret is not None:
-        levels["loops"] = interpret
-    levels["llvm"] = native_level
-    return levels
 
 
 def _after(p: Pass) -> Evaluator:

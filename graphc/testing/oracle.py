@@ -24,12 +24,23 @@ def numpy_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) 
 
 def native_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> Result:
     """Machine code: every pass, lowering, LLVM."""
+    step, storages = _compiled(graph, states)
+    outputs = step([a.item() if np.ndim(a) == 0 else a for a in inputs])
+    return Result([np.asarray(o) for o in outputs], [s.numpy() for s in storages])
+
+
+def loop_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> Result:
+    """The same plan of loops, by the bounds-checked interpreter: slow."""
+    result: Result = _compiled(graph, states)[0].run_loops(inputs, states)
+    return result
+
+
+def _compiled(graph: Graph, states: Sequence[Array]) -> tuple[Any, list[Any]]:
     from ..executable import compile_graph
     from ..trace.storage import Storage
 
     storages = [Storage(np.array(value), s.name) for s, value in zip(graph.states, states, strict=True)]
-    outputs = compile_graph(graph, storages, Options())(inputs)
-    return Result([np.asarray(o) for o in outputs], [s.numpy() for s in storages])
+    return compile_graph(graph, storages, Options(backend="llvm")), storages
 
 
 def check_against_oracle(graph: Graph, inputs: Sequence[Array], states: Sequence[Array] = (), evaluator: Evaluator = native_level,
