@@ -22,6 +22,9 @@ from .fuse import only_ones, root_of, shape_of, unique_put
 Index = tuple[Expr, ...]
 
 
+ORIGIN = Int(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """Where a tensor lies: a region from element `start` on, physical axis i being logical axis order[i]."""
@@ -29,7 +32,7 @@ class Home:
     region: Region
     type: TensorType
     order: tuple[int, ...]
-    start: Expr = Int(0)
+    start: Expr = ORIGIN
 
     @property
     def physical(self) -> tuple[int, ...]:
@@ -194,6 +197,8 @@ class Reader:
 
 def _checked(i: Node, size: int) -> bool:
     """An index that comes out of `check_index` for this size is in range already: the kernel that checks it also clamps it."""
+    while i.op.name in ("reshape", "broadcast", "permute"):
+        i = i.inputs[0]
     return i.op.name == "check_index" and i.attrs["size"] == size
 
 

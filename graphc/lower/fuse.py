@@ -6,6 +6,7 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +39,10 @@ class Group:
 
 def shape_of(n: Node) -> tuple[int, ...]:
     return n.type.static_shape if isinstance(n.type, TensorType) else ()
+
+
+def size_of(n: Node) -> int:
+    return math.prod(shape_of(n))
 
 
 def is_alias(n: Node) -> bool:
@@ -96,8 +101,8 @@ def needs_memory(n: Node, k: int) -> bool:
         return k >= n.attrs["carries"]                  # the first carries are copied to where they go round
     if name in ("contract", "topk"):
         return True
-    if name in ("take", "take_along"):
-        return k == 0
+    if name in ("take", "take_along"):                  # computing what few elements are asked for is less than computing all
+        return k == 0 and size_of(n) > size_of(x)
     if name == "reshape":
         return not only_ones(n)
     if name == "random_bits":

@@ -108,7 +108,7 @@ class _Lowering:
         prints = [n for n in topo(g.effects) if n.op.name == "print"]
         outputs = [*g.outputs, *(n.inputs[1] for n in prints)]
         roots = [*outputs, *(s.write for s in g.states)]
-        gs, stored, reads = groups(roots)
+        gs, _, reads = groups(roots)
         fixed = {s.read: self.fixed[k] for k, s in enumerate(g.states) if k in self.fixed}
         self.orders = orders(g.states, reads, topo(roots), fixed)
         states = []

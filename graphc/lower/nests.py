@@ -80,7 +80,7 @@ def _values(members: Sequence[Node], reader: Reader, ix: Index, ctx: Context) ->
     for n in members:
         if n not in reader.lets:
             value = reader.at(n, ix)
-            if len(members) > 1:
+            if len(members) > 1 or len(ctx.results(n)) > 1:
                 reg = Buffer(f"v{len(registers)}", (), n.tensor.dtype, "register")
                 registers.append(reg)
                 sets.append(Store(reg, (), value))
@@ -202,7 +202,8 @@ def _argextremum(n: Node, ctx: Context) -> Made:
     better = Bin("<", old, v) if n.op.name == "argmax" else Bin("<", v, old)
     if dtype.is_float:
         better = Bin("or", better, Bin("and", Bin("!=", v, v), Bin("==", old, old)))
-    step = Alloc(new, seq(Store(new, (), element(k + 1)), Store(where, (), Select(better, Cast(k + 1, i64), where[()])), Store(best, (), Select(better, v, old))))
+    step = Alloc(new, seq(Store(new, (), element(k + 1)), Store(where, (), Select(better, Cast(k + 1, i64), where[()])),
+                          Store(best, (), Select(better, v, old))))
     body = seq(Store(best, (), element(Int(0))), Store(where, (), Lit(0, i64)), For("k", Int(0), Int(shape[axis] - 1), "serial", step),
                *(Store(*reader.place(h, free), where[()]) for h in ctx.results(n)))
     return [(n.op.name, reader, _loops(free, shape_of(n), Alloc(best, Alloc(where, body))))]

@@ -1,0 +1,314 @@
+"""A graph made runnable: the table of contents of the compiler, and the two ways to run what it makes.
+
+`compile_graph` reads top to bottom as the compiler works: passes, lowering to loops, placement, machine code. A `Native` step owns its arena, its
+result buffers and the table of pointers that the step is entered with; the states' memory belongs to their storages and is changed in place.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from .core.errors import GraphError, GraphIndexError
+from .core.options import Options
+from .core.types import MAX_BYTES, TensorType
+from .interp import numpy as oracle
+from .ir.journal import Journal
+from .ir.node import Graph
+from .ir.walk import topo
+from .trace.storage import Storage, aligned_empty
+from .transform import pipeline
+
+Array = np.ndarray[Any, Any]
+
+
+class Executable(Protocol):
+    """What a compiled function calls: inputs in the order of the graph's, fresh outputs; states change in their storages, all or none."""
+
+    graph: Graph
+    optimized: Graph
+    report: Report
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]: ...
+    def text(self, stage: str) -> str: ...
+    def memory_plan(self) -> MemoryPlan: ...
+
+
+@dataclass(slots=True)
+class Report:
+    """How long each part of a compilation took, in seconds, and what each pass did."""
+
+    journal: Journal = field(default_factory=Journal)
+    stages: dict[str, float] = field(default_factory=dict)
+    kernels: int = 0
+
+    @property
+    def python_seconds(self) -> float:
+        """The compiler's own share: everything but LLVM's."""
+        return sum(s for name, s in self.stages.items() if not name.startswith("llvm"))
+
+    def __str__(self) -> str:
+        width = max((len(n) for n in self.stages), default=5)
+        rows = [f"{name:<{width}}  {seconds * 1e3:>8.2f} ms" for name, seconds in self.stages.items()]
+        return "\n".join([str(self.journal), "", *rows, f"{self.kernels} kernels"])
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The bytes of a step, known before it runs."""
+
+    arena: int                                          # intermediates and scratch, shared where their lives do not overlap
+    states: int
+    results: int
+    constants: int
+    regions: tuple[tuple[str, int, int, int, int], ...]     # name, offset, bytes, first and last step: the arena's content
+
+    @property
+    def total(self) -> int:
+        return self.arena + self.states + self.results + self.constants
+
+    def __str__(self) -> str:
+        rows = [f"{kind:<10}{n:>14,} bytes" for kind, n in (("arena", self.arena), ("states", self.states), ("results", self.results),
+                                                              ("constants", self.constants), ("total", self.total))]
+        rows += [f"  {offset:>10} + {n:<10} steps {a:>3}..{b:<3} {name}" for name, offset, n, a, b in self.regions]
+        return "\n".join(rows)
+
+
+def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -> Executable:
+    """One executable of a graph: passes, lowering, placement, machine code; or the oracle, on the graph as traced."""
+    report = Report()
+    if options.backend == "numpy":
+        return Interpreted(graph, storages, report)
+    from .llvm import detect, entry, jit, step
+    from .loop.place import place
+    from .lower.lower import lower, refuse_symbolic
+
+    clock = _Clock(report)
+    refuse_symbolic(graph)
+    _refuse_unbelievable(graph)
+    target = detect.host()
+    clock("target")
+    optimized = pipeline.run(graph, options=options, journal=report.journal)
+    clock("passes")
+    program = lower(optimized, target, {k: s.order for k, s in enumerate(storages) if s.fixed})
+    clock("lower")
+    plan, lives, nbytes = place(program.plan)
+    clock("place")
+    layout = step.Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
+                         constants=len(program.constants), results=len(program.results))
+    module = step.step_text(plan, target, layout, nbytes, options.flush_denormals)
+    clock("emit")
+    parameters, slots = _parameters(graph, program, layout)
+    text = "\n".join([module.text, entry.entry_text(parameters, slots)])
+    clock("entry")
+    code = jit.load(jit.compile_text(text, target), ("step", "entry"))
+    clock("llvm")
+    for storage, home in zip(storages, program.states, strict=True):
+        storage.relayout(home.order)
+    report.kernels = len(list(_launches(plan)))
+    return Native(graph, optimized, report, program, plan, lives, text, module.arena_bytes, code, layout, storages)
+
+
+def _launches(plan: Any) -> Any:
+    from .loop.place import launches
+    return launches(plan)
+
+
+def _count(regions: Sequence[Any]) -> int:
+    return sum(r is not None for r in regions)
+
+
+def _parameters(graph: Graph, program: Any, layout: Any) -> tuple[list[Any], list[int]]:
+    from .llvm.entry import ArrayParam, ScalarParam
+
+    params: list[Any] = []
+    slots: list[int] = []
+    for leaf, array, scalar in zip(graph.inputs, program.arguments, program.scalars, strict=True):
+        t = leaf.tensor
+        params.append(ArrayParam(t.static_shape, t.dtype) if array else ScalarParam(t.dtype))
+        slots.append(layout.index("argument", array.slot) if array else layout.index("scalar", scalar.slot))
+    return params, slots
+
+
+class _Clock:
+    """Notes in the report how long it is since the last note."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.last = report, time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.report.stages[stage], self.last = now - self.last, now
+
+
+def _refuse_unbelievable(graph: Graph) -> None:
+    """A tensor beyond any machine is refused before anybody allocates it."""
+    for n in topo((*graph.roots, *graph.leaves)):
+        if isinstance(n.type, TensorType):
+            nbytes = int(n.tensor.size) * n.tensor.dtype.itemsize
+            if nbytes > MAX_BYTES:
+                at = ", ".join(sorted(map(str, graph.where(n).locs))) or None
+                raise GraphError(f"{n.type} needs {nbytes:,} bytes", op=n.op, at=at, why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
+
+
+class Interpreted:
+    """A graph run by the oracle, as it was traced."""
+
+    def __init__(self, graph: Graph, storages: Sequence[Storage], report: Report) -> None:
+        self.graph, self.optimized, self.report, self._storages = graph, graph, report, list(storages)
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        arrays = [np.asarray(x, n.tensor.dtype.numpy) for x, n in zip(inputs, self.graph.inputs, strict=True)]
+        result = oracle.run(self.graph, arrays, [s.array for s in self._storages])
+        new = [np.array(v) for v in result.states]      # every state is computed before one is written
+        for storage, state, value in zip(self._storages, self.graph.states, new, strict=True):
+            if state.write is not state.read:
+                storage.assign(value)
+        return [v[()] if v.ndim == 0 else np.array(v) for v in result.outputs]
+
+    def text(self, stage: str) -> str:
+        if stage == "graph":
+            return str(self.graph)
+        raise GraphError(f'the backend "numpy" has no text of stage {stage!r}', fix='.text("graph"), or backend="llvm"')
+
+    def memory_plan(self) -> MemoryPlan:
+        return MemoryPlan(0, sum(s.array.nbytes for s in self._storages), sum(_bytes(o.tensor) for o in self.graph.outputs), 0, ())
+
+
+def _bytes(t: TensorType) -> int:
+    return int(np.prod(t.shape, dtype=object)) * t.dtype.itemsize if t.is_static else 0
+
+
+class Native:
+    """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied."""
+
+    def __init__(self, graph: Graph, optimized: Graph, report: Report, program: Any, plan: Any, lives: Sequence[Any], llvm: str, arena_bytes: int,
+                 code: Any, layout: Any, storages: Sequence[Storage]) -> None:
+        from .llvm import entry
+
+        self.graph, self.optimized, self.report = graph, optimized, report
+        self.program, self.plan, self.lives, self.llvm = program, plan, lives, llvm
+        self._storages, self._code, self._lock = list(storages), code, threading.Lock()
+        self._arena = aligned_empty((arena_bytes + 64,), np.dtype(np.uint8))
+        self._cells = np.zeros(max(1, layout.scalars), np.uint64)
+        self._results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in program.results]
+        self._constants = [_aligned(a) for a in program.constants]
+        self._table = np.zeros(layout.size, np.uint64)
+        self._table[0] = self._arena.ctypes.data
+        kinds = (("scalar", [self._cells.ctypes.data + 8 * k for k in range(layout.scalars)]), ("state", [s.address for s in storages]),
+                 ("constant", [a.ctypes.data for a in self._constants]), ("result", [a.ctypes.data for a in self._results]))
+        for kind, addresses in kinds:
+            for k, address in enumerate(addresses):
+                self._table[layout.index(kind, k)] = address
+        parameters, slots = _parameters(graph, program, layout)
+        self._slots = [(p, s, self._cells[layout_slot(program, k):][:1]) if program.arguments[k] is None else (p, s, None)
+                       for k, (p, s) in enumerate(zip(parameters, slots))]
+        self._step = entry.slow_entry(code.address("step"), self._table)
+        self._enter = entry.make_entry(code.address("entry"), self._table, code) if entry.self_test() else None
+        self._n_out = len(graph.outputs)
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        with self._lock:
+            status = self._enter(*inputs) if self._enter is not None else -1
+            if status == -1:
+                status = self._slowly(inputs)
+            if status:
+                raise self._failure(status)
+            out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]]
+            for label, value in zip(self.program.prints, self._results[self._n_out:]):
+                print(f"{label}{value}")
+        return out
+
+    def _slowly(self, inputs: Sequence[Any]) -> int:
+        """Enter with whatever NumPy can turn into the right arrays: the copies live until the step is over."""
+        alive = []
+        for x, (p, slot, cell) in zip(inputs, self._slots, strict=True):
+            if cell is not None:
+                cell.view(p.dtype.numpy)[0] = x
+                continue
+            array = np.ascontiguousarray(x, p.dtype.numpy)
+            if array.shape != p.shape:
+                raise GraphError(f"an argument should have shape {p.shape}, got {array.shape}")
+            if array.ctypes.data % p.dtype.itemsize:
+                array = array.copy()
+            alive.append(array)
+            self._table[slot] = array.ctypes.data
+        return int(self._step())
+
+    def _failure(self, status: int) -> GraphError:
+        check = self.program.checks[status - 1]
+        return GraphIndexError(f"an index is not in 0..{check.size - 1}", op="check_index", at=check.where or None,
+                               why="a label or an index in the arguments is out of range; no state has changed")
+
+    def text(self, stage: str) -> str:
+        """ "graph" after the passes, "loops", "llvm" or "asm". """
+        match stage:
+            case "graph": return str(self.optimized)
+            case "loops":
+                from .loop.text import show
+                return show(self.plan)
+            case "llvm": return self.llvm
+            case "asm":
+                from .llvm import detect, jit
+                return jit.asm(self.llvm, detect.host())
+            case _: raise GraphError(f"there is no stage {stage!r}", fix='"graph", "loops", "llvm" or "asm"')
+
+    def memory_plan(self) -> MemoryPlan:
+        regions = tuple((x.region.name, x.region.offset or 0, x.region.nbytes, x.first, x.last) for x in self.lives)
+        return MemoryPlan(self._arena.nbytes - 64, sum(s.array.nbytes for s in self._storages), sum(r.nbytes for r in self._results),
+                          sum(c.nbytes for c in self._constants), regions)
+
+    def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
+        """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`."""
+        from .loop.interp import run_plan
+
+        memory = _memory(self, inputs, states)
+        status = run_plan(self.plan, memory)
+        if status:
+            raise self._failure(status)
+        by = {(r.where, r.slot): m for r, m in memory.items() if r.where != "arena"}
+        outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:self._n_out])]
+        new = []
+        for k, home in enumerate(self.program.states):
+            physical = by["state", k].view(home.type.dtype.numpy).reshape(home.physical)
+            new.append(physical.transpose(np.argsort(home.order)) if home.order else physical)
+        return oracle.Result(outputs, new)
+
+
+def layout_slot(program: Any, k: int) -> int:
+    return int(program.scalars[k].slot)
+
+
+def _aligned(a: Array) -> Array:
+    out = aligned_empty(a.shape, a.dtype)
+    out[...] = a
+    return out
+
+
+def _memory(native: Native, inputs: Sequence[Any], states: Sequence[Array]) -> dict[Any, Array]:
+    """Fresh bytes for every region of a plan, filled with what is given."""
+    from .loop.ir import Region
+
+    program = native.program
+    memory: dict[Any, Array] = {}
+    arena = np.full(native._arena.nbytes, 0xCB, np.uint8)
+    for life in native.lives:
+        at = life.region.offset or 0
+        memory[life.region] = arena[at:at + life.region.nbytes]
+
+    def given(region: Any, value: Array) -> None:
+        memory[region] = np.frombuffer(value.tobytes(), np.uint8).copy()
+
+    for k, (x, leaf) in enumerate(zip(inputs, native.graph.inputs, strict=True)):
+        given(program.arguments[k] or program.scalars[k], np.asarray(x, leaf.tensor.dtype.numpy))
+    for home, value in zip(program.states, states, strict=True):
+        given(home.region, np.ascontiguousarray(np.transpose(value, home.order)) if home.order else np.asarray(value))
+    for k, c in enumerate(program.constants):
+        given(Region(f"const{k}", "constant", c.nbytes, k), c)
+    for k, t in enumerate(program.results):
+        memory[Region(f"result{k}", "result", _bytes(t), k)] = np.zeros(_bytes(t), np.uint8)
+    return memory
