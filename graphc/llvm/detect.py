@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import platform
 from functools import lru_cache
+from pathlib import Path
 
 from ..core.target import Target
 
@@ -30,7 +31,7 @@ def cache_bytes(level: int, unknown: int) -> int:
     root = "/sys/devices/system/cpu/cpu0/cache"
     try:
         for index in sorted(os.listdir(root)):
-            read = lambda name, at=f"{root}/{index}": open(f"{at}/{name}").read().strip()
+            read = lambda name, at=Path(root, index): (at / name).read_text().strip()
             if index.startswith("index") and read("level") == str(level) and read("type") in ("Data", "Unified"):
                 size = read("size")
                 return int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)

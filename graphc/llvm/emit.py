@@ -50,6 +50,7 @@ class Lane:
 At = tuple[int, tuple[tuple[str, int], ...], int, tuple[tuple[str, int], ...]]
 # const + sum(coefficient * SSA name) + stride * lane number + sum(coefficient * SSA name of a vector)
 
+SCALES = (1, 2, 4, 8)
 SHALLOW = 48                                                    # levels of an expression that recursion may go down at once
 
 
@@ -70,6 +71,8 @@ class Emitter(Values):
         self.steps: dict[int, list[Expr]] = {}
         self.writes: dict[int, frozenset[str]] = {}
         self.checks = False
+        self.innermost = ""                                     # the variable of the innermost run-time loop,
+        self.offsets: set[int] = set()                          # and the steps in bytes at which it moves addresses
 
     # ---- indices --------------------------------------------------------------------------------------------------------------------
 
@@ -158,10 +161,22 @@ class Emitter(Values):
         return x
 
     def address(self, buf: Buffer, const: int, terms: tuple[tuple[str, int], ...]) -> str:
-        """Run-time part first, then the constant, which becomes the instruction's displacement."""
+        """Run-time part first, then the constant, which becomes the instruction's displacement.
+
+        What the innermost loop adds in steps that no addressing mode scales by is an offset of its own, counted beside the loop's variable: code
+        generation at this level would multiply in every iteration.
+        """
         p, ty = self.base[buf.name], in_memory(buf.dtype)
+        steps = [c * buf.dtype.itemsize for t, c in terms if t == self.innermost]
+        if steps and steps[0] not in SCALES and len(steps) == 1:
+            terms = tuple([(t, c) for t, c in terms if t != self.innermost])
+            self.offsets.add(steps[0])
+        else:
+            steps = []
         if terms:
             p = self.op(f"getelementptr {ty}, ptr {p}, i64 {self.integer((0, terms, 0, ()))}")
+        if steps:
+            p = self.op(f"getelementptr i8, ptr {p}, i64 {self.innermost}.by{steps[0]}")
         return self.op(f"getelementptr {ty}, ptr {p}, i64 {const}") if const else p
 
     def pointers(self, buf: Buffer, at: At) -> str:
@@ -490,10 +505,14 @@ class Emitter(Values):
         enter = f"br label %{head}" if known else f"br i1 {self.op(f'icmp slt i64 {lo}, {hi}')}, label %{head}, label %{end}"
         start, phis = self.carry(self.written(body))
         self.env[var] = i
+        outer, self.innermost, self.offsets = (self.innermost, self.offsets), i, set()
         text, latch = self.aside(head, partial(self.stmt, body)), self.block
+        offsets, (self.innermost, self.offsets) = sorted(self.offsets), outer
+        starts = [lo * c if isinstance(lo, int) else self.op(f"mul nsw i64 {lo}, {c}") for c in offsets]
         self.lines += [f"  {enter}", f"{head}:", f"  {i} = phi i64 [ {lo}, %{before} ], [ {i}.next, %{latch} ]"]
+        self.lines += [f"  {i}.by{c} = phi i64 [ {a}, %{before} ], [ {i}.by{c}.next, %{latch} ]" for c, a in zip(offsets, starts, strict=True)]
         self.lines += self.phi_lines(start, phis, before, latch)
-        self.lines += [*text, f"  {i}.next = add nuw nsw i64 {i}, 1", f"  {i}.more = icmp slt i64 {i}.next, {hi}",
+        self.lines += [*text, *(f"  {i}.by{c}.next = add nsw i64 {i}.by{c}, {c}" for c in offsets), f"  {i}.next = add nuw nsw i64 {i}, 1", f"  {i}.more = icmp slt i64 {i}.next, {hi}",
                        f"  br i1 {i}.more, label %{head}, label %{end}", f"{end}:"]
         self.block = end
         if known:

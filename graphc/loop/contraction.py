@@ -87,11 +87,16 @@ def accumulator(s: Stmt) -> str:
 # ---- register tiles ----------------------------------------------------------------------------------------------------------------
 
 
-def in_registers(s: Stmt, row: str, column: str, rows: int, columns: int, target: Target, dtype: DType) -> Stmt:
-    """A rows x columns tile of the accumulator lives in registers, columns across lanes."""
+def in_registers(s: Stmt, row: str, column: str, rows: int, columns: int, target: Target, dtype: DType, by_columns: bool = False) -> Stmt:
+    """A rows x columns tile of the accumulator lives in registers, columns across lanes. The outer loop is over rows, or over columns."""
     lanes = target.lanes(dtype)
-    s = tile(s, row, rows)
-    s = each(s, row + "i", lambda r: tile(r, column, max(columns, widest(extent(r), target) * lanes), unit=lanes))
+    if by_columns:
+        s = sink(s, row, into=column)
+        s = tile(s, column, columns, unit=lanes)
+        s = each(s, column + "i", lambda c: tile(c, row, highest(-(-extent(c) // lanes), rows, columns // lanes, target)))
+    else:
+        s = tile(s, row, rows)
+        s = each(s, row + "i", lambda r: tile(r, column, max(columns, widest(extent(r), target) * lanes), unit=lanes))
     s = sink(s, row + "i")                                      # down to the leaves: acc becomes acc[mi]
     s = sink(s, column + "i")                                   #                     acc becomes acc[mi, ni]
     return mark(s, **{row + "i": "unroll", column + "i": "simd"})
@@ -99,7 +104,12 @@ def in_registers(s: Stmt, row: str, column: str, rows: int, columns: int, target
 
 def widest(rows: int, t: Target) -> int:
     """Vectors for a tile of so few rows that only width keeps the FMA units busy."""
-    return max(v for v in range(1, 9) if t.tile_fits(rows, v)) if rows <= min(4, t.registers // 8) else 0
+    return max(v for v in range(1, 9) if t.tile_fits(rows, v)) if rows <= t.registers // 8 else 0
+
+
+def highest(vectors: int, rows: int, most: int, t: Target) -> int:
+    """Rows for a tile of fewer vectors than the schedule's: as many accumulators as it has."""
+    return max(r for r in range(1, 2 * rows + 1) if t.tile_fits(r, vectors) or r <= rows) if vectors < most else rows
 
 
 def tile_size(m: int, n: int, t: Target, dtype: DType) -> tuple[int, int, float]:
