@@ -1,0 +1,46 @@
+"""graphc: a compiler for training steps. Python to a static graph, its gradients and updates, lowered to one native function.
+
+`import graphc as gx`. Arrays follow the Array API at this level (`gx.sum(x, axis=0)`), `gx.nn` and `gx.optim` follow torch, `gx.grad` and
+`gx.scan` follow JAX, and `gx.compile` makes a function of them native.
+"""
+import sys
+from math import e, inf, nan, pi
+
+from . import array as _array
+from . import autograd, nn, optim
+from .array import *  # noqa: F403
+from .core.dims import Dim
+from .core.dtype import DType
+from .core.dtype import bool_ as bool
+from .core.dtype import f32 as float32
+from .core.dtype import f64 as float64
+from .core.dtype import i8 as int8
+from .core.dtype import i16 as int16
+from .core.dtype import i32 as int32
+from .core.dtype import i64 as int64
+from .core.dtype import u8 as uint8
+from .core.dtype import u16 as uint16
+from .core.dtype import u32 as uint32
+from .core.dtype import u64 as uint64
+from .core.errors import GraphError, GraphIndexError, GraphTypeError
+from .driver import CompiledFunction, Lowered, compile
+from .trace.autograd import grad, value_and_grad
+from .trace.generator import Generator, default_generator, manual_seed
+from .trace.methods import provide_namespace as _provide_namespace
+from .trace.scalar import scalar
+from .trace.spec import Spec
+from .trace.tape import enable_grad, no_grad
+from .trace.tensor import Tensor
+
+__version__ = "0.1.0"
+
+long, double, newaxis = int64, float64, None
+
+_provide_namespace(sys.modules[__name__])
+
+__all__ = [
+    *_array.__all__,
+    "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd", "bool",
+    "compile", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "inf", "int16", "int32", "int64", "int8", "long",
+    "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "scalar", "uint16", "uint32", "uint64", "uint8", "value_and_grad",
+]

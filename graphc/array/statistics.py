@@ -1,0 +1,197 @@
+"""Reductions, and the stable compositions made of them: means, variances, norms, softmax, logsumexp."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.dims import product
+from ..core.dtype import as_dtype, bool_, f32, i64
+from ..core.errors import GraphError
+from ..core.loc import user_loc
+from ..ops import leaf
+from ..ops import reduce as ops
+from ..trace.broadcast import as_tensor, axis_index, axis_tuple, cast
+from ..trace.tape import current
+from ..trace.tensor import Tensor, apply
+from .elementwise import abs as abs_
+from .elementwise import exp, isfinite, log, sqrt, where
+from .manipulation import flatten, reshape
+
+
+def _reduce(op: Any, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    axes = axis_tuple(op.name, axis, x.ndim)
+    out = apply(op, x, axes=axes)
+    return _kept(out, x, axes) if keepdims else out  # type: ignore[no-any-return]
+
+
+def _kept(out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return reshape(out, tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+
+
+def _summable(x: Any, dtype: Any) -> Tensor:
+    """Narrow integers and bools are summed as i64, as in torch and NumPy."""
+    x = as_tensor(x)
+    if dtype is not None:
+        return cast(x, as_dtype(dtype))
+    return x if x.dtype.is_float else cast(x, i64)
+
+
+def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """The sum over axes (all of them unless told); 0 over none. Integers sum as i64."""
+    return _reduce(ops.reduce_sum, _summable(x, dtype), axis, keepdims)
+
+
+def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """The product over axes; 1 over none. Its gradient is right where factors are 0."""
+    return _reduce(ops.reduce_prod, _summable(x, dtype), axis, keepdims)
+
+
+def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The largest over axes; NaN if any is; equal ones share the gradient. (torch's max(x, dim) gives a pair: compat.torch.)"""
+    return _extremum(ops.reduce_max, x, axis, keepdims)
+
+
+def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The smallest over axes; NaN if any is; equal ones share the gradient."""
+    return _extremum(ops.reduce_min, x, axis, keepdims)
+
+
+def _extremum(op: Any, x: Any, axis: Any, keepdims: bool) -> Tensor:
+    x = as_tensor(x)
+    axes = axis_tuple(op.name, axis, x.ndim)
+    if 0 in [x.shape[a] for a in axes]:
+        raise GraphError(f"{op.name[7:]} over no elements has no answer, got {x.type} along {axes}", op=op.name, at=user_loc())
+    if x.dtype is bool_:
+        return cast(_reduce(op, cast(x, i64), axes, keepdims), bool_)
+    return _reduce(op, x, axes, keepdims)
+
+
+amax, amin = max, min
+
+
+def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Is any true (not 0)? False over none."""
+    x = as_tensor(x)
+    return _reduce(ops.reduce_sum, cast(x if x.dtype is bool_ else x != 0, i64), axis, keepdims) != 0
+
+
+def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Are all true (not 0)? True over none."""
+    x = as_tensor(x)
+    return _reduce(ops.reduce_sum, cast(~x if x.dtype is bool_ else x == 0, i64), axis, keepdims) == 0  # type: ignore[no-any-return]
+
+
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Where the largest is (i64): the first of equals, and NaN is largest. Without an axis, in the flattened tensor."""
+    return _arg(ops.argmax, x, axis, keepdims)
+
+
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Where the smallest is (i64): the first of equals, and NaN is smallest."""
+    return _arg(ops.argmin, x, axis, keepdims)
+
+
+def _arg(op: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
+    x = as_tensor(x)
+    if x.dtype is bool_:
+        x = cast(x, i64)
+    if axis is None:
+        out = apply(op, flatten(x), axis=0)
+        return reshape(out, (1,) * x.ndim) if keepdims else out  # type: ignore[no-any-return]
+    axis = axis_index(op.name, axis, x.ndim)
+    out = apply(op, x, axis=axis)
+    return _kept(out, x, (axis,)) if keepdims else out  # type: ignore[no-any-return]
+
+
+# ---- averages ------------------------------------------------------------------------------------------------------------------------
+
+
+def count(x: Tensor, axes: tuple[int, ...]) -> Any:
+    """How many elements the axes hold: a number, or a run-time number where a size is symbolic."""
+    n = product([x.shape[a] for a in axes])
+    if isinstance(n, int):
+        return n
+    if current.tracer is not None:
+        current.tracer.here()
+    out = apply(leaf.size, dim=n)
+    out._weak = True
+    return out
+
+
+def _floating(x: Any) -> Tensor:
+    x = as_tensor(x)
+    return x if x.dtype.is_float else cast(x, f32)
+
+
+def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The average; NaN over none. Integers average as f32."""
+    x = _floating(x)
+    axes = axis_tuple("mean", axis, x.ndim)
+    return sum(x, axis=axes, keepdims=keepdims) / count(x, axes)  # type: ignore[no-any-return]
+
+
+def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """The mean square distance from the mean, over n - correction (torch's default is 1, the Array API's 0)."""
+    x = _floating(x)
+    axes = axis_tuple("var", axis, x.ndim)
+    d = x - mean(x, axis=axes, keepdims=True)
+    return sum(d * d, axis=axes, keepdims=keepdims) / (count(x, axes) - correction)  # type: ignore[no-any-return]
+
+
+def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """The square root of the variance."""
+    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+    """(sum |x|^ord)^(1/ord); inf is the largest |x|. The gradient of the 2-norm is 0 at 0."""
+    x = _floating(x)
+    if ord == float("inf"):
+        return max(abs_(x), axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return sum(abs_(x), axis=axis, keepdims=keepdims)
+    if ord == 2:
+        s = sum(x * x, axis=axis, keepdims=keepdims)
+        zero = s == 0
+        return where(zero, 0.0, sqrt(where(zero, 1.0, s)))              # sqrt'(0) is infinite, and inf * 0 no number
+    return sum(abs_(x) ** ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)  # type: ignore[no-any-return]
+
+
+norm = vector_norm
+
+
+# ---- softmax and its family ----------------------------------------------------------------------------------------------------------
+
+
+def _shift(x: Tensor, axis: Any) -> Tensor:
+    """The largest along the axes, as a constant to derivatives; 0 where it is not finite, so that x - shift is never inf - inf."""
+    m = max(x.detach(), axis=axis, keepdims=True)
+    return where(isfinite(m), m, 0.0)
+
+
+def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) without overflow: m + log(sum(exp(x - m))), m the largest. Of -inf alone it is -inf."""
+    x = _floating(x)
+    axes = axis_tuple("logsumexp", axis, x.ndim)
+    m = _shift(x, axes)
+    out = log(sum(exp(x - m), axis=axes, keepdims=True)) + m
+    return out if keepdims else reshape(out, tuple(n for a, n in enumerate(x.shape) if a not in axes))  # type: ignore[no-any-return]
+
+
+def softmax(x: Any, /, axis: int = -1) -> Tensor:
+    """exp(x) over its sum along an axis, without overflow."""
+    x = _floating(x)
+    axis = axis_index("softmax", axis, x.ndim)
+    if x.shape[axis] == 0:
+        return x
+    e = exp(x - _shift(x, axis))
+    return e / sum(e, axis=axis, keepdims=True)  # type: ignore[no-any-return]
+
+
+def log_softmax(x: Any, /, axis: int = -1) -> Tensor:
+    """log(softmax(x)) = x - logsumexp(x), without overflow: d - log(sum(exp(d))), d = x - max."""
+    x = _floating(x)
+    axis = axis_index("log_softmax", axis, x.ndim)
+    if x.shape[axis] == 0:
+        return x
+    d = x - _shift(x, axis)
+    return d - log(sum(exp(d), axis=axis, keepdims=True))  # type: ignore[no-any-return]

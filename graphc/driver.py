@@ -1,0 +1,304 @@
+"""The roof: `gx.compile`. A Python function becomes a `CompiledFunction`, which traces, compiles, and afterwards only checks and runs.
+
+A call is: take the arguments apart (keys), find the variant whose keys fit and whose guards hold, enter its executable, put results and
+gradients where they belong. A variant is one trace; where its shapes are symbolic it has one executable for each set of sizes.
+"""
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from .core.errors import GraphError, GraphTypeError
+from .core.loc import user_loc
+from .core.options import Options
+from .core.types import TensorType
+from .executable import Executable, MemoryPlan, Report, compile_graph
+from .ir.node import Graph
+from .ir.walk import bind
+from .trace import arguments, function, tree
+from .trace.arguments import Arguments
+from .trace.function import Traced
+from .trace.guards import Constant
+from .trace.spec import Spec, match
+from .trace.tape import current
+from .trace.tensor import Tensor
+
+log = logging.getLogger("graphc")
+_running = threading.RLock()                            # steps with states run one at a time: two functions may share parameters
+_KEEP = 8                                               # variants of equal arguments that are kept: old ones of a rebound net go
+
+
+class Variant:
+    """One trace of a function, and its executables by sizes."""
+
+    def __init__(self, traced: Traced, keys: Arguments, options: Options) -> None:
+        self.traced, self.keys, self.options = traced, keys, options
+        self.executables: dict[tuple[tuple[str, int], ...], Executable] = {}
+
+    def executable(self, sizes: dict[str, int]) -> Executable:
+        """The executable for these sizes of the symbolic axes (none, where all are numbers)."""
+        key = tuple(sorted(sizes.items()))
+        found = self.executables.get(key)
+        if found is None:
+            if sizes:
+                log.info("graphc: compiling %s for %s", self.traced.graph.name, ", ".join(f"{n} = {k}" for n, k in key))
+            graph = bind(self.traced.graph, sizes) if sizes else self.traced.graph
+            found = self.executables[key] = compile_graph(graph, self.traced.storages, self.options)
+            function.bind(self.traced)
+        return found
+
+    def run(self, leaves: Sequence[Any], executable: Executable) -> Any:
+        """Enter the step with the leaves of a call."""
+        t = self.traced
+        inputs = [arguments.array(leaves[k], want) for k, want in zip(t.array_leaves, t.array_types)]
+        if t.number_leaves:
+            inputs += [arguments.number(leaves[k], arguments.scalar_dtype(self.keys.keys[k])) for k in t.number_leaves]
+        if t.sources:
+            inputs += [source() for source in t.sources]
+        results = executable(inputs)
+        for storage, state in zip(t.storages, t.graph.states):
+            if state.write is not state.read:
+                storage.version += 1
+        for a in t.grads:
+            self._leave(a, results)
+        return t.out_tree.unflatten([results[x] if is_output else x for is_output, x in t.out_leaves])
+
+    @staticmethod
+    def _leave(a: function.GradAction, results: Sequence[Any]) -> None:
+        tensor = a.tensor
+        if a.after == "output":
+            tensor.set_grad(Tensor.from_value(np.asarray(results[a.output])))
+            return
+        if a.after == "inside":
+            if tensor._grad is None or tensor._grad.status != "inside":
+                tensor.set_grad(None)
+                assert tensor._grad is not None
+                tensor._grad.status = "inside"
+            return
+        if a.storage is None or a.after == "none":
+            cell = tensor._grad
+            if cell is not None and cell.status != "none":
+                tensor.set_grad(None)
+            return
+        cell = tensor._grad
+        assert cell is not None and cell.storage is a.storage
+        if cell.status != "value":
+            cell.tensor, cell.status = Tensor.from_storage(a.storage), "value"
+
+
+class CompiledFunction:
+    """A function that runs as one native step. Made by `gx.compile`; call it like the function."""
+
+    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn, self.options = fn, options
+        self._variants: dict[Any, list[Variant]] = {}
+        self._symbolic: list[Variant] = []
+        self._seen: dict[Any, list[tuple[tuple[int, ...], ...]]] = {}   # shapes by everything else, for what is said about a new one
+        self._last: tuple[Any, Variant, Executable] | None = None
+        self._names: dict[tree.TreeDef, list[str]] = {}
+        self._bound: dict[int, tuple[Any, CompiledFunction]] = {}
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        """A method: each object has its own traces."""
+        if obj is None:
+            return self
+        found = self._bound.get(id(obj))
+        if found is None or found[0] is not obj:
+            found = self._bound[id(obj)] = obj, CompiledFunction(self.fn.__get__(obj, owner), self.options)
+        return found[1]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the step: arrays or Tensors in, NumPy arrays out (a 0-d result is a NumPy scalar)."""
+        if current.tracer is not None:                                  # within another trace: a part of it
+            return self.fn(*args, **kwargs)
+        call = arguments.take_apart(args, kwargs, self._leaf_names)
+        with _running:
+            last = self._last
+            if last is not None and last[0] == call.keys and last[1].keys.treedef == call.treedef and last[1].traced.holds():
+                return last[1].run(call.leaves, last[2])
+            variant, executable = self._find(call)
+            self._last = call.keys, variant, executable
+            return variant.run(call.leaves, executable)
+
+    # ---- variants ----------------------------------------------------------------------------------------------------------------
+
+    def _leaf_names(self, treedef: tree.TreeDef) -> list[str]:
+        if treedef not in self._names:
+            self._names[treedef] = arguments.leaf_names(self.fn, treedef)
+        return self._names[treedef]
+
+    def _find(self, call: Arguments) -> tuple[Variant, Executable]:
+        for x, key in zip(call.leaves, call.keys):
+            if isinstance(x, Spec):
+                raise GraphTypeError("a Spec is no argument of a call", at=user_loc(), fix="f.lower(Spec(...)) compiles ahead of it")
+        known = self._variants.get(call.key, [])
+        for variant in reversed(known):
+            if variant.traced.holds():
+                return variant, variant.executable({})
+        shapes = arguments.shapes(call.keys)
+        for variant in reversed(self._symbolic):
+            if variant.keys.shapeless == call.shapeless and variant.traced.holds():
+                sizes = match(variant.traced.array_types, shapes)
+                if sizes is not None:
+                    return variant, variant.executable(sizes)
+        self._announce(call, stale=bool(known))
+        types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
+        variant = Variant(function.trace(self.fn, call, types, self.options.keep_grads), call, self.options)
+        executable = variant.executable({})
+        self._variants.setdefault(call.key, []).append(variant)
+        del self._variants[call.key][:-_KEEP]
+        return variant, executable
+
+    def _announce(self, call: Arguments, stale: bool) -> None:
+        """A second shape is compiled once more: said at INFO, or refused."""
+        name = getattr(self.fn, "__name__", "function")
+        now = tuple(arguments.shapes(call.keys))
+        seen = self._seen.setdefault(call.shapeless, [])
+        if stale:
+            log.info("graphc: tracing %s again: what it reads from outside has changed", name)
+        elif seen and now not in seen:
+            names = [n for n, k in zip(self._leaf_names(call.treedef), call.keys) if k[0] == "array"]
+            changed = [(n, a, b) for n, a, b in zip(names, seen[-1], now) if a != b]
+            what = ", ".join(f"{n} from {_shape(a)} to {_shape(b)}" for n, a, b in changed)
+            if self.options.on_new_shape == "error":
+                raise GraphError(f"{name} is compiled for other shapes: {what}", at=user_loc(), why='on_new_shape="error"',
+                                 fix='gx.compile(..., on_new_shape="compile"), or f.lower(gx.Spec(("N", ...))) for every N')
+            log.info("graphc: compiling %s once more for a new shape: %s", name, what)
+        if now not in seen:
+            seen.append(now)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace ahead of the first call, from arrays or `gx.Spec`s. A Spec with names fits every size >= 1 of its axes."""
+        call = arguments.take_apart(args, kwargs, self._leaf_names)
+        types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
+        with _running:
+            traced = function.trace(self.fn, call, types, self.options.keep_grads)
+        return Lowered(self, Variant(traced, call, self.options))
+
+    def adopt(self, variant: Variant) -> None:
+        """Use a variant that was lowered ahead."""
+        if variant.traced.dims:
+            self._symbolic.append(variant)
+        else:
+            self._variants.setdefault(variant.keys.key, []).append(variant)
+            self._seen.setdefault(variant.keys.shapeless, []).append(tuple(arguments.shapes(variant.keys.keys)))
+
+    # ---- looking inside ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Every trace there is, oldest first."""
+        return [v for vs in self._variants.values() for v in vs] + self._symbolic
+
+    @property
+    def lowered(self) -> Lowered:
+        """The variant of the last call."""
+        if self._last is None:
+            raise GraphError(f"{getattr(self.fn, '__name__', 'the function')} has not been called yet", at=user_loc(), fix="call it, or use lower(...)")
+        return Lowered(self, self._last[1], self._last[2])
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}: {len(self.variants)} variant(s), backend {self.options.backend}>"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
+class Lowered:
+    """A traced function that can be looked at: its graph, the text of each stage, the memory it will need, a drawing."""
+
+    def __init__(self, owner: CompiledFunction, variant: Variant, executable: Executable | None = None) -> None:
+        self._owner, self._variant, self._executable = owner, variant, executable
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as traced: before any pass."""
+        return self._variant.traced.graph
+
+    @property
+    def constants(self) -> list[Constant]:
+        """Numbers and arrays that were read from closures and globals, and so are constants of the graph."""
+        return self._variant.traced.constants
+
+    def executable(self, **sizes: int) -> Executable:
+        """What runs, compiled when first asked for. Symbolic axes need their sizes: executable(N=64)."""
+        dims = self._variant.traced.dims
+        if self._executable is not None and not sizes:
+            return self._executable
+        if dims != sizes.keys():
+            raise GraphError(f"the sizes {', '.join(sorted(dims)) or 'of this function'} are " + ("symbolic" if dims else "all numbers"),
+                             at=user_loc(), why="machine code is made for numbers", fix=f"pass {', '.join(f'{d}=64' for d in sorted(dims)) or 'no sizes'}")
+        with _running:
+            return self._variant.executable(dict(sizes))
+
+    def text(self, stage: str = "graph", **sizes: int) -> str:
+        """ "graph" (as traced), "optimized" (after the passes), "loops", "llvm" or "asm". """
+        if stage == "graph":
+            return str(self.graph)
+        executable = self.executable(**sizes)
+        return str(executable.optimized) if stage == "optimized" else executable.text(stage)
+
+    def memory_plan(self, **sizes: int) -> MemoryPlan:
+        """The bytes of a step: arena, states, results, constants."""
+        return self.executable(**sizes).memory_plan()
+
+    @property
+    def report(self) -> Report:
+        """The passes with their times and node counts, and the seconds of each stage."""
+        if self._executable is None and self._variant.executables:
+            return next(reversed(self._variant.executables.values())).report
+        return self.executable().report
+
+    def draw(self, path: str, **options: Any) -> Any:
+        """Write a picture of the graph: .svg, .png or .dot."""
+        from .viz import draw
+        return draw(self.graph, path, **options)
+
+    def compile(self) -> CompiledFunction:
+        """The function, with this trace ready: calls that fit it neither trace nor, where all sizes are numbers, compile."""
+        if not self._variant.traced.dims:
+            self.executable()
+        if self._variant not in self._owner.variants:
+            self._owner.adopt(self._variant)
+        return self._owner
+
+
+@overload
+def compile(fn: Callable[..., Any], **options: Any) -> CompiledFunction: ...
+@overload
+def compile(fn: None = None, **options: Any) -> Callable[[Callable[..., Any]], CompiledFunction]: ...
+
+
+def compile(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile a function: a whole training step, unmodified, as one native function. Use it as a decorator or call it.
+
+    Arrays, Tensors and trees of them are arguments; Python floats and ints are run-time numbers; bool, str and None choose a trace; Modules,
+    optimizers and leaves that require a gradient are taken as they are. Keywords are the fields of `core.options.Options`: backend ("llvm" or
+    "numpy"), threads, keep_grads, on_new_shape ("compile" or "error"), flush_denormals. Raises GraphError for what cannot be compiled.
+
+    >>> import numpy as np, graphc as gx
+    >>> @gx.compile(backend="numpy")
+    ... def f(x):
+    ...     return gx.sum(x * x)
+    >>> f(np.arange(3.0)).item()
+    5.0
+    """
+    if fn is None:
+        return lambda f: compile(f, **options)
+    known = {p for p in inspect.signature(Options).parameters}
+    for name in options:
+        if name not in known:
+            raise GraphError(f"compile has no option {name!r}", at=user_loc(), fix=f"there are {', '.join(sorted(known))}")
+    if isinstance(fn, CompiledFunction):
+        fn = fn.fn
+    if not callable(fn):
+        raise GraphTypeError(f"compile needs a function, got {type(fn).__name__}", at=user_loc())
+    return CompiledFunction(fn, Options(**options))

@@ -1,0 +1,345 @@
+"""Gradients as the user spells them: `backward()` and .grad as in torch.autograd, `grad` and `value_and_grad` of functions as in JAX.
+
+Reverse mode itself is `transform.grad.vjp`; here are its ways in and out: which nodes are leaves, what hooks see, where the results go. In a
+trace p.grad lives in the tracer, so a trace that fails has changed nothing; whether it outlives the call is settled when the trace ends.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import f32
+from ..core.errors import GraphError, GraphTypeError
+from ..core.loc import user_loc
+from ..interp.numpy import evaluate
+from ..ir.node import Node
+from ..ir.walk import topo
+from ..ops import leaf, movement
+from ..transform.grad import vjp
+from . import tree
+from .broadcast import describe, from_array, lift
+from .storage import Storage
+from .tape import current, eager, enable_grad, no_grad
+from .tensor import Tensor, apply, concrete, grad_is_inside, provide_gradients
+from .tracer import GradEntry, Tracer, phase
+
+__all__ = ["backward", "enable_grad", "grad", "no_grad", "value_and_grad"]
+
+# ---- torch's words -------------------------------------------------------------------------------------------------------------------
+
+
+def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+    """Add the derivatives of scalars (or the products of grad_tensors with the Jacobians) to the .grad of the leaves, or of `inputs` alone.
+
+    retain_graph is taken and ignored: nothing is freed. create_graph=True makes gradients that can be differentiated again.
+    """
+    outputs = _sequence(tensors)
+    if current.tracer is not None and current.tracer.is_body:
+        raise GraphError("backward() inside the body of a loop", at=user_loc(), why="the .grad of a parameter would be a state of the body",
+                         fix="gx.grad(f)(...) inside the body, or backward() after the loop")
+    with phase("backward"):
+        nodes, cotangents = _seeds("backward()", outputs, grad_tensors)
+        if inputs is not None:
+            only = {id(t) for t in _sequence(inputs)}
+            wanted = [(n, t) for n, t in _leaves(nodes) if id(t) in only]
+            kept = {id(t) for _, t in wanted}
+            wanted += [(t.node(), t) for t in _sequence(inputs) if id(t) not in kept]
+        else:
+            wanted = _leaves(nodes)
+        grads = _pull(nodes, cotangents, [n for n, _ in wanted], create_graph)
+        loss = describe(outputs[0]) if outputs[0].name else "loss"
+        for (_, t), g in zip(wanted, grads):
+            _name_gradient(loss, t, g)
+            _accumulate(t, g)
+
+
+def grad_of(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None, retain_graph: bool | None = None,
+            create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+    """torch.autograd.grad: the derivatives of outputs by inputs, as a tuple; .grad stays as it is.
+
+    An input that no path reaches is an error, unless allow_unused=True, which gives None for it.
+    """
+    outs, ins = _sequence(outputs), _sequence(inputs)
+    with phase("backward"):
+        nodes, cotangents = _seeds("autograd.grad", outs, grad_outputs)
+        for t in ins:
+            if not t.requires_grad:
+                raise GraphError(f"autograd.grad by {describe(t)}, which does not require a gradient", at=user_loc(), fix="requires_grad_() before using it")
+        wrt = [t.node() for t in ins]
+        reached = set(topo(nodes))
+        unused = [t for t, n in zip(ins, wrt) if n not in reached]
+        if unused and not allow_unused:
+            raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(), fix="allow_unused=True gives None for it")
+        grads = _pull(nodes, cotangents, wrt, create_graph)
+    return tuple(g if n in reached else None for g, n in zip(grads, wrt))
+
+
+def _sequence(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
+
+
+def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node], list[Node]]:
+    """The nodes to differentiate, and their cotangents."""
+    given = [None] * len(outputs) if grads is None else _sequence(grads) if isinstance(grads, (Tensor, list, tuple)) else [grads]
+    nodes, cotangents = [], []
+    for out, g in zip(outputs, given, strict=True):
+        if not isinstance(out, Tensor):
+            raise GraphTypeError(f"{what} of a {type(out).__name__}", at=user_loc(), fix="a Tensor that requires a gradient")
+        if not out.dtype.is_float:
+            raise GraphError(f"{what} of {out.type}: only floating tensors have gradients", op=describe(out), at=user_loc(), fix=".astype(gx.float32) first")
+        if not out.requires_grad:
+            raise GraphError(f"{what} of {describe(out)}, which does not require a gradient", at=user_loc(),
+                             why="no operand of it requires one, or it was made under no_grad() or detached", fix="requires_grad_() on what to differentiate by")
+        if g is None:
+            if out.shape != ():
+                raise GraphError(f"{what} needs a scalar, got {out.type}", op=describe(out), at=user_loc(), why="which element's derivative is meant?",
+                                 fix=".mean() or .sum() first, or backward(gradient=...) with a tensor of the same shape")
+            if current.tracer is not None:
+                current.tracer.here()
+            cotangents.append(leaf.splat(1.0, out.type))
+        else:
+            g = lift(g)
+            g = g if isinstance(g, Tensor) else from_array(g)
+            if g.type != out.type:
+                raise GraphError(f"the gradient of {out.type} given to {what} is {g.type}", at=user_loc(), fix="one of the same shape and dtype")
+            cotangents.append(g.node())
+        nodes.append(out.node())
+    return nodes, cotangents
+
+
+def _leaves(outputs: Sequence[Node]) -> list[tuple[Node, Tensor]]:
+    """The leaves and the retained inner nodes that the outputs depend on, in order of the graph."""
+    tape = current.tracer or eager
+    found = []
+    for n in topo(outputs):
+        for table in (tape.leaves, tape.retained):
+            t = table[n]() if n in table else None
+            if t is not None and t.requires_grad:
+                found.append((n, t))
+                break
+    return found
+
+
+def _pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node], create_graph: bool) -> list[Tensor]:
+    """vjp with hooks, and its results as Tensors."""
+    tape = current.tracer or eager
+    hooks = {n: dict(table) for n, table in tape.hooks.items() if table}
+    for n, ref in list(tape.leaves.items()):
+        t = ref()
+        if t is not None and t._hooks:
+            hooks[n] = dict(t._hooks)
+
+    def on_cotangent(n: Node, g: Node) -> Node:
+        for hook in hooks.get(n, {}).values():
+            given = hook(_wrap(g, create_graph))
+            if given is not None:
+                if not isinstance(given, Tensor) or given.type != n.type:
+                    raise GraphError(f"a hook on a {n.type} returned {given.type if isinstance(given, Tensor) else type(given).__name__}", at=user_loc(),
+                                     fix="return a Tensor of the same shape and dtype, or None")
+                g = given.node()
+        return g
+
+    nodes = vjp(outputs, cotangents, wrt, on_cotangent if hooks else None)
+    if current.tracer is not None:
+        if create_graph:
+            current.tracer.active.update(nodes)
+        return [Tensor.from_node(n, requires_grad=create_graph) for n in nodes]
+    return _evaluated(nodes, create_graph)
+
+
+def _wrap(node: Node, create_graph: bool) -> Tensor:
+    if current.tracer is not None:
+        return Tensor.from_node(node, requires_grad=create_graph)
+    return _evaluated([node], create_graph)[0]
+
+
+def _evaluated(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:
+    """Eager: the values of derivative nodes, from those on the tape."""
+    env = {n: eager.values[n] for n in _frontier(nodes)}
+    values = evaluate(nodes, env)
+    return [concrete(n, v, Tensor, create_graph) if create_graph else Tensor.from_value(_owned(v)) for n, v in zip(nodes, values)]
+
+
+def _owned(v: Any) -> Any:
+    return v if v.flags.writeable and v.flags.owndata else v.copy()
+
+
+def _frontier(roots: Sequence[Node]) -> list[Node]:
+    """The nodes below the roots whose values are known, and nothing below those."""
+    found, seen, stack = [], set(roots), list(roots)
+    while stack:
+        n = stack.pop()
+        if n in eager.values:
+            found.append(n)
+            continue
+        for i in n.inputs:
+            if i not in seen:
+                seen.add(i)
+                stack.append(i)
+    return found
+
+
+# ---- .grad ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _name_gradient(loss: str, t: Tensor, g: Tensor) -> None:
+    tracer = current.tracer
+    if tracer is not None:
+        name = (tracer.state_name(t._storage) if t._storage is not None else "") or t.name
+        if name:
+            tracer.name(g.node(), f"d {loss} / d {name}")
+
+
+def _accumulate(t: Tensor, g: Tensor) -> None:
+    """t.grad += g, where no gradient at all counts as none."""
+    if current.tracer is None:
+        with no_grad() if not g.requires_grad else enable_grad():
+            old = t.grad if t._grad is None or t._grad.status != "inside" else _raise(grad_is_inside(t))
+            t.set_grad(g if old is None else old + g)
+        return
+    tracer: Tracer = current.tracer
+    entry = tracer.grads.get(t)
+    if entry is None:
+        entry = tracer.grads[t] = GradEntry(t)
+        cell = t._grad
+        if t._storage is not None and t._tracer is None:                # a leaf that outlives the trace: its old gradient counts
+            if cell is not None and cell.status == "inside":
+                raise grad_is_inside(t)
+            known = cell is not None and cell.status == "value"
+            entry.persistent = t.bind_grad() if known else _zeros(t)
+            old = Tensor.from_node(tracer.cell(entry.persistent).now)
+            tracer.names.setdefault(entry.persistent, f"grad.{tracer.state_name(t._storage) or 'p'}")
+            entry.value = old + g
+            if not known:
+                entry.accumulated = entry.value.node(), g.node()
+            entry.consumed = False
+            return
+    with no_grad() if not g.requires_grad else enable_grad():
+        entry.value = g if entry.value is None else entry.value + g
+    entry.consumed = False
+
+
+def _zeros(t: Tensor) -> Storage:
+    """Zeros to add to, should the gradient turn out to persist: the bound storage, or one that is bound if the trace keeps it."""
+    if t._grad is not None and t._grad.storage is not None:
+        return t._grad.storage
+    return Storage(np.zeros(t.type.static_shape, t.dtype.numpy), f"grad.{t.name}" if t.name else "")
+
+
+def _raise(e: GraphError) -> Any:
+    raise e
+
+
+def read_grad(tracer: Tracer, t: Tensor) -> Tensor | None:
+    """p.grad inside a trace."""
+    if tracer.is_body:
+        raise GraphError(f"the gradient of {describe(t)} is read inside the body of a loop", at=user_loc(), fix="read it before the loop")
+    entry = tracer.grads.get(t)
+    if entry is None:
+        entry = tracer.grads[t] = GradEntry(t)
+        cell = t._grad
+        if cell is None or cell.status == "none":
+            entry.assumed_none = True
+        elif cell.status == "inside":
+            raise grad_is_inside(t)
+        else:
+            entry.persistent = t.bind_grad()
+            entry.value = Tensor.from_node(tracer.cell(entry.persistent).now)
+    return entry.value
+
+
+def assign_grad(tracer: Tracer, t: Tensor, value: Tensor | None) -> None:
+    """p.grad = value inside a trace."""
+    entry = tracer.grads.get(t)
+    if entry is None:
+        entry = tracer.grads[t] = GradEntry(t)
+    entry.value = None if value is None else Tensor.from_node(value.node(), requires_grad=value.requires_grad)
+    entry.consumed = False
+
+
+provide_gradients(read_grad, assign_grad, lambda t, gradient, retain, create, inputs: backward(t, gradient, retain, create, inputs))
+
+
+# ---- JAX's words ---------------------------------------------------------------------------------------------------------------------
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The function that gives (f(x), df/dx): the gradient has the tree of the argument (or a tuple of them for several argnums).
+
+    f returns a floating scalar, with has_aux=True a pair (scalar, anything else). Works eagerly, inside a trace, and on its own result.
+    """
+    @wraps(f, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        picked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        args_list = list(args)
+        trees = []
+        fresh: list[Tensor] = []
+        for k in picked:
+            if not -len(args) <= k < len(args):
+                raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc())
+            leaves, treedef = tree.flatten(args_list[k])
+            mine = [_fresh(x) for x in leaves]
+            trees.append((treedef, len(mine)))
+            fresh += mine
+            args_list[k] = treedef.unflatten(mine)
+        with enable_grad():
+            out = f(*args_list, **kwargs)
+            out, aux = out if has_aux else (out, None)
+            if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_float:
+                got = out.type if isinstance(out, Tensor) else type(out).__name__
+                raise GraphError(f"grad needs a function that returns a floating scalar, got {got}", at=user_loc(), fix=".mean() or .sum() of what it returns")
+            with phase("backward"):
+                if current.tracer is not None:
+                    current.tracer.here()
+                grads = _pull([out.node()], [leaf.splat(1.0, out.type)], [x.node() for x in fresh], True)
+        parts, at = [], 0
+        for treedef, n in trees:
+            parts.append(treedef.unflatten(grads[at:at + n]))
+            at += n
+        result = parts[0] if isinstance(argnums, int) else tuple(parts)
+        return ((out, aux), result) if has_aux else (out, result)
+    return wrapped
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient of a scalar function by its argument(s): `gx.grad(f)(x)`; nest it for higher orders. See `value_and_grad`.
+
+    >>> import graphc as gx
+    >>> gx.grad(gx.grad(lambda x: x ** 3))(2.0).item()
+    12.0
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+    return wrapped
+
+
+def _fresh(x: Any) -> Tensor:
+    """The argument as a node of its own, so that the gradient by it is not the gradient by other uses of the same Tensor."""
+    if isinstance(x, bool) or (isinstance(x, Tensor) and not x.dtype.is_float):
+        raise GraphError(f"grad by an argument of type {x.type if isinstance(x, Tensor) else 'bool'}: only floating tensors have gradients", at=user_loc(),
+                         fix=".astype(gx.float32), or choose argnums without it")
+    x = lift(x)
+    if not isinstance(x, Tensor):
+        x = from_array(float(x), f32)
+    if not x.dtype.is_float:
+        raise GraphError(f"grad by an argument of type {x.type}: only floating tensors have gradients", at=user_loc(),
+                         fix=".astype(gx.float32), or choose argnums without it")
+    if not x.requires_grad and current.tracer is None:
+        out = Tensor.from_value(x.numpy(), weak=x.weak)
+    else:
+        with enable_grad():
+            out = apply(movement.reshape, x, shape=x.shape)
+    out._requires_grad = True
+    if current.tracer is not None:
+        current.tracer.active.add(out.node())
+    elif out._node is not None:
+        eager.values.setdefault(out._node, out._value)                  # type: ignore[arg-type]
+    return out

@@ -1,0 +1,83 @@
+"""Numbers that may change between calls without a new trace: `gx.scalar(v)`, and the entries of an optimizer's `param_groups`.
+
+In a trace each is a 0-d input of the step, read anew before every call; outside it is the number it holds now.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import f64, i64
+from ..core.errors import GraphTypeError
+from ..core.loc import user_loc
+from ..core.types import TensorType
+from ..ir.node import recording
+from .tape import current
+from .tensor import Tensor
+
+
+class Scalar(Tensor):
+    """A run-time number: `noise = gx.scalar(0.1)`, used like a Python number, changed by `noise.value = 0.2`."""
+
+    _number: int | float
+
+    @property
+    def value(self) -> Any:
+        """The number now."""
+        return self._number
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        new = number(new, "gx.scalar")
+        self._number = int(new) if self.dtype is i64 and float(new).is_integer() else float(new)
+        if self.dtype is i64 and isinstance(self._number, float):
+            raise GraphTypeError(f"gx.scalar was made with an int and is now given {new!r}", at=user_loc(), fix="gx.scalar(float(v))")
+        self._value, self._node = np.asarray(self._number, self.dtype.numpy), None
+
+    def _traced_node(self, tracer: Any) -> Any:
+        return tracer.capture(self) if tracer.is_body else tracer.scalar(id(self), lambda: self._number, self.dtype, self.name or "scalar")
+
+
+Scalar.result_type = Tensor
+
+
+def scalar(value: int | float, name: str = "") -> Scalar:
+    """A number that compiled functions read at every call; changing its `.value` never recompiles."""
+    value = number(value, "gx.scalar")
+    self = Scalar._blank(TensorType((), i64 if isinstance(value, int) else f64))
+    self._weak, self.name = True, name
+    self.value = value
+    return self
+
+
+def number(x: Any, what: str) -> int | float:
+    """x as a Python int or float, and nothing else."""
+    if isinstance(x, np.generic):
+        x = x.item()
+    if isinstance(x, Tensor) and not x.is_traced and x.size == 1:
+        x = x.item()
+    if isinstance(x, bool) or not isinstance(x, (int, float)):
+        raise GraphTypeError(f"{what} is a number, got {x!r}", at=user_loc())
+    return x
+
+
+class ParamGroup(dict[str, Any]):
+    """One of an optimizer's param_groups: a dict whose numbers a trace reads through `scalar`, so that changing one never recompiles."""
+
+    def scalar(self, key: str, index: int | None = None) -> Any:
+        """group[key] (or group[key][index]): a weak Tensor in a trace, read anew before every call; the plain number outside."""
+        def source() -> float:
+            value = self[key] if index is None else self[key][index]
+            return float(number(value, f"param_groups entry {key!r}"))
+
+        now, tracer = source(), None if current.tracer is None else current.tracer.root
+        if tracer is None:
+            return now
+        with recording(tracer.recorder):
+            node = tracer.scalar((id(self), key, index), source, f64, key if index is None else f"{key}[{index}]")
+        out = Tensor.from_node(node, weak=True)
+        out._tracer = tracer
+        return out
+
+    __hash__ = object.__hash__                          # type: ignore[assignment]

@@ -1,0 +1,91 @@
+"""The run-time memory of a state: a parameter, a buffer, an optimizer slot, a random counter.
+
+A `Storage` owns 64-byte aligned memory for life, so a native step may keep its address; users get copies and write through `assign`, so no
+argument ever aliases a state. The axes may lie in another order than the user sees: the first compile that plans the storage chooses, once.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import DType, from_numpy
+from ..core.errors import GraphError
+from ..core.types import MAX_BYTES, TensorType
+
+Array = np.ndarray[Any, Any]
+ALIGNMENT = 64
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised C-contiguous array whose data begin at a multiple of 64 bytes."""
+    n = int(np.prod(shape, dtype=object)) if shape else 1
+    raw = np.empty(n * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start:start + n * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Storage:
+    """Aligned memory of fixed shape and dtype, with a name for printing. `version` counts the writes."""
+
+    __slots__ = ("__weakref__", "_physical", "array", "dtype", "fixed", "name", "order", "shape", "version")
+
+    def __init__(self, value: Any, name: str = "") -> None:
+        value = np.asarray(value)
+        dtype = from_numpy(value.dtype)
+        if dtype is None:
+            raise GraphError(f"a state holds one of graphc's element types, got {value.dtype}", fix="astype(numpy.float32), say")
+        self.name, self.dtype, self.shape = name, dtype, tuple(value.shape)
+        self.order: tuple[int, ...] = tuple(range(value.ndim))      # the logical axis at each physical place
+        self.fixed = False
+        self.version = 0
+        self._allocate(value)
+
+    def _allocate(self, value: Array) -> None:
+        self._physical = aligned_empty(tuple(self.shape[a] for a in self.order), self.dtype.numpy)
+        self.array: Array = self._physical.transpose(np.argsort(self.order)) if self.order else self._physical
+        self.array[...] = value
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+    @property
+    def address(self) -> int:
+        """Of the first byte. It never changes once `fixed`."""
+        return self._physical.ctypes.data
+
+    def relayout(self, order: tuple[int, ...]) -> None:
+        """Lay the axes out in another order, for good. Raises where an earlier compile has fixed a different one."""
+        if self.fixed and order != self.order:
+            raise GraphError(f"the layout of {self.name or 'this state'} is fixed as {self.order}, so it cannot become {order}")
+        if order != self.order:
+            value, self.order = self.array, order
+            self._allocate(value)
+        self.fixed = True
+
+    def assign(self, value: Any) -> None:
+        """Write a value of the same shape and dtype in place."""
+        value = np.asarray(value)
+        if tuple(value.shape) != self.shape or value.dtype != self.dtype.numpy:
+            got = f"{from_numpy(value.dtype) or value.dtype}[{','.join(map(str, value.shape))}]"
+            raise GraphError(f"{self.name or 'this state'} is {self.type} and cannot take {got}")
+        self.array[...] = value
+        self.version += 1
+
+    def numpy(self) -> Array:
+        """A copy, C-contiguous in the logical order of the axes."""
+        return np.array(self.array, order="C")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Storage:
+        return Storage(self.array, self.name)
+
+    def __repr__(self) -> str:
+        return f"Storage({self.name!r}, {self.type})"
+
+
+def check_bytes(t: TensorType) -> None:
+    """Refuse a tensor beyond any machine, in exact integers, before anybody allocates it."""
+    size = t.size
+    if isinstance(size, int) and size * t.dtype.itemsize > MAX_BYTES:
+        raise GraphError(f"{t} needs {size * t.dtype.itemsize:,} bytes", why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")

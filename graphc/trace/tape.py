@@ -1,0 +1,84 @@
+"""What reverse mode must know of nodes beside the graph: which are leaves, which have hooks, whose gradient is kept.
+
+A trace has a tape of its own, dropped with it. Outside of a trace there is one tape, `eager`, that forgets a node when nobody holds it.
+"""
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, MutableMapping
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ir.node import Node
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+    from .tracer import Tracer
+
+HookFn = Callable[["Tensor"], Any]
+
+
+class Tape:
+    """leaves: nodes whose tensors get a .grad from backward(). hooks: functions of a node's cotangent. retained: inner nodes with a .grad."""
+
+    __slots__ = ("hooks", "leaves", "retained")
+
+    def __init__(self, weak: bool = False) -> None:
+        kind: Callable[[], MutableMapping[Node, Any]] = weakref.WeakKeyDictionary if weak else dict
+        self.leaves: MutableMapping[Node, weakref.ref[Tensor]] = kind()
+        self.hooks: MutableMapping[Node, dict[int, HookFn]] = kind()
+        self.retained: MutableMapping[Node, weakref.ref[Tensor]] = kind()
+
+
+class EagerTape(Tape):
+    """The tape outside of every trace; it also holds the value of each node."""
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        super().__init__(weak=True)
+        self.values: MutableMapping[Node, np.ndarray[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+eager = EagerTape()
+
+
+class _Current(threading.local):
+    tracer: Tracer | None = None
+    grad: bool = True
+
+
+current = _Current()                                    # of this thread
+
+
+class _GradMode(ContextDecorator):
+    """Sets whether results require gradients; a context manager, and a decorator."""
+
+    def __init__(self, on: bool) -> None:
+        self.on = on
+        self.before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self.before.append(current.grad)
+        current.grad = self.on
+
+    def __exit__(self, *_: object) -> None:
+        current.grad = self.before.pop()
+
+
+
+def no_grad() -> _GradMode:
+    """Inside, results do not require gradients: `with gx.no_grad(): w -= lr * w.grad`. Also a decorator."""
+    return _GradMode(False)
+
+
+def enable_grad() -> _GradMode:
+    """The opposite of `no_grad`."""
+    return _GradMode(True)
+
+
+def is_grad_enabled() -> bool:
+    return current.grad

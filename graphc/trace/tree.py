@@ -1,0 +1,96 @@
+"""Pytrees: nested dict, list, tuple, namedtuple, dataclass and None, taken apart into leaves and put together again.
+
+Everything else is a leaf. A dict keeps its order of insertion. From JAX's tree_util, without a registry.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TreeDef:
+    """The shape of a tree. `kind` is None for a leaf, else the container's class."""
+
+    kind: type | None
+    keys: tuple[Any, ...] = ()                          # of a dict, or field names
+    children: tuple[TreeDef, ...] = ()
+
+    def unflatten(self, leaves: Sequence[Any]) -> Any:
+        """The tree with these leaves, in the order in which `flatten` gave them."""
+        rest = iter(leaves)
+        out = self._build(rest)
+        if next(rest, self) is not self:
+            raise ValueError("too many leaves for this tree")
+        return out
+
+    def _build(self, leaves: Iterator[Any]) -> Any:
+        if self.kind is None:
+            return next(leaves)
+        if self.kind is type(None):
+            return None
+        parts = [c._build(leaves) for c in self.children]
+        if issubclass(self.kind, dict):
+            return self.kind(zip(self.keys, parts))
+        if hasattr(self.kind, "_fields"):
+            return self.kind(*parts)
+        if self.keys:
+            return self.kind(**dict(zip(self.keys, parts)))
+        return self.kind(parts)
+
+
+LEAF = TreeDef(None)
+NONE = TreeDef(type(None))
+
+
+def _never(x: Any) -> bool:
+    return False
+
+
+def flatten(tree: Any, is_leaf: Callable[[Any], bool] = _never) -> tuple[list[Any], TreeDef]:
+    """The leaves of a tree from left to right, and its shape."""
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves, is_leaf)
+
+
+def _flatten(x: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> TreeDef:
+    if x is None:
+        return NONE
+    kind = type(x)
+    if not is_leaf(x):
+        if isinstance(x, dict) and (kind is dict or kind.__name__ == "OrderedDict"):
+            return TreeDef(kind, tuple(x), tuple(_flatten(v, leaves, is_leaf) for v in x.values()))
+        if kind in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+            return TreeDef(kind, (), tuple(_flatten(v, leaves, is_leaf) for v in x))
+        if dataclasses.is_dataclass(x) and not isinstance(x, type):
+            keys = tuple(f.name for f in dataclasses.fields(x) if f.init)
+            if keys:
+                return TreeDef(kind, keys, tuple(_flatten(getattr(x, k), leaves, is_leaf) for k in keys))
+    leaves.append(x)
+    return LEAF
+
+
+def paths(tree: TreeDef, root: str = "") -> list[str]:
+    """How each leaf is written: `x`, `params['w']`, `batch[0]`, `cfg.lr`."""
+    if tree.kind is None:
+        return [root]
+    if issubclass(tree.kind, dict):
+        names = [f"{root}[{k!r}]" for k in tree.keys]
+    elif hasattr(tree.kind, "_fields"):
+        names = [f"{root}.{k}" for k in tree.kind._fields]
+    elif tree.keys:
+        names = [f"{root}.{k}" for k in tree.keys]
+    else:
+        names = [f"{root}[{i}]" for i in range(len(tree.children))]
+    return [p for name, c in zip(names, tree.children) for p in paths(c, name)]
+
+
+def map_leaves(f: Callable[..., Any], tree: Any, *others: Any, is_leaf: Callable[[Any], bool] = _never) -> Any:
+    """f on each leaf of the tree, beside the leaves in the same places of the other trees."""
+    leaves, treedef = flatten(tree, is_leaf)
+    rest = [flatten(t, is_leaf) for t in others]
+    for _, other in rest:
+        if other != treedef:
+            raise ValueError(f"the trees differ in shape: {treedef} and {other}")
+    return treedef.unflatten([f(*xs) for xs in zip(leaves, *(r for r, _ in rest))])
