@@ -17,7 +17,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
@@ -214,8 +214,11 @@ def slow_entry(address: int, table: int, keep_alive: object, release_gil: bool =
     """
     prototype = (ctypes.CFUNCTYPE if release_gil else ctypes.PYFUNCTYPE)(ctypes.c_int, ctypes.c_void_p)
     step = prototype(address)
-    step.keep_alive = keep_alive
-    return partial(step, table)
+
+    def enter(_held: object = keep_alive) -> int:
+        return int(step(table))
+
+    return enter
 
 
 @lru_cache(None)
