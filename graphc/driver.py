@@ -56,7 +56,7 @@ class Variant:
     def run(self, leaves: Sequence[Any], executable: Executable) -> Any:
         """Enter the step with the leaves of a call."""
         t = self.traced
-        inputs = [arguments.array(leaves[k], want) for k, want in zip(t.array_leaves, t.array_types)]
+        inputs: list[Any] = [arguments.array(leaves[k], want) for k, want in zip(t.array_leaves, t.array_types)]
         if t.number_leaves:
             inputs += [arguments.number(leaves[k], arguments.scalar_dtype(self.keys.keys[k])) for k in t.number_leaves]
         if t.sources:
@@ -87,7 +87,8 @@ class Variant:
                 tensor.set_grad(None)
             return
         cell = tensor._grad
-        assert cell is not None and cell.storage is a.storage
+        assert cell is not None
+        assert cell.storage is a.storage
         if cell.status != "value":
             cell.tensor, cell.status = Tensor.from_storage(a.storage), "value"
 
@@ -135,7 +136,7 @@ class CompiledFunction:
         return self._names[treedef]
 
     def _find(self, call: Arguments) -> tuple[Variant, Executable]:
-        for x, key in zip(call.leaves, call.keys):
+        for x in call.leaves:
             if isinstance(x, Spec):
                 raise GraphTypeError("a Spec is no argument of a call", at=user_loc(), fix="f.lower(Spec(...)) compiles ahead of it")
         known = self._variants.get(call.key, [])

@@ -130,16 +130,17 @@ from .statistics import all, amax, amin, any, argmax, argmin, log_softmax, logsu
 _MODULES = (control, creation, elementwise, indexing, linalg, manipulation, sorting, statistics)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
-__all__ = [
-    "abs", "acos", "add", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "asarray", "asin", "astype", "atan", "atan2", "bernoulli",
-    "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to",
-    "ceil", "check_index", "clip", "concat", "cos", "cosh", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye",
-    "flatten", "flip", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "gelu", "greater", "greater_equal", "iota", "isfinite",
-    "isinf", "isnan", "leaky_relu", "less", "less_equal", "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum",
-    "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pick", "positive", "pow",
-    "prod", "rand", "randint", "randn", "reciprocal", "relu", "remainder", "repeat", "reshape", "roll", "round", "rsqrt", "scan", "sigmoid", "sign",
-    "silu", "sin", "sinh", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unsqueeze", "unstack", "var",
-    "vecdot", "vector_norm", "where", "zeros", "zeros_like",
+__all__ = [  # noqa: RUF022
+    "abs", "acos", "add", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "asarray", "asin", "astype", "atan", "atan2",
+    "bernoulli", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "broadcast_arrays", "broadcast_to", "ceil", "check_index", "clip", "concat", "cos", "cosh", "divide", "einsum", "elu", "empty",
+    "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "from_numpy", "full",
+    "full_like", "gather", "gelu", "greater", "greater_equal", "iota", "isfinite", "isinf", "isnan", "leaky_relu", "less", "less_equal",
+    "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
+    "negative", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pick", "positive", "pow", "prod",
+    "rand", "randint", "randn", "reciprocal", "relu", "remainder", "repeat", "reshape", "roll", "round", "rsqrt", "scan", "sigmoid", "sign",
+    "silu", "sin", "sinh", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
+    "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unsqueeze",
+    "unstack", "var", "vecdot", "vector_norm", "where", "zeros", "zeros_like",
 ]

@@ -13,7 +13,7 @@ from ..ops import control as ops
 from ..trace import tree
 from ..trace.broadcast import as_tensor, cast
 from ..trace.tape import current
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor, apply_several
 from ..trace.tracer import Tracer
 
 
@@ -44,12 +44,14 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         after, after_tree = tree.flatten(result[0], _is_leaf)
         ys, ys_tree = tree.flatten(result[1], _is_leaf)
         if after_tree != carry_tree:
-            raise GraphError("the body of scan returns a carry of another structure than it takes", op="scan", at=user_loc(), why=f"{after_tree} is not {carry_tree}")
-        after = [cast(as_tensor(a), c.dtype) if isinstance(a, Tensor) and a.weak or not isinstance(a, Tensor) else a for a, c in zip(after, carries)]
+            raise GraphError("the body of scan returns a carry of another structure than it takes", op="scan", at=user_loc(),
+                             why=f"{after_tree} is not {carry_tree}")
+        after = [a if isinstance(a, Tensor) and not a.weak else cast(as_tensor(a), c.dtype) for a, c in zip(after, carries)]
         outs = [t.node() for t in (*after, *map(_strong, ys))]
     captured = list(body_tracer.captured.values())
     body = Graph((*leaves, *(node for node, _ in captured)), tuple(outs), name=getattr(f, "__name__", "body"))
-    out = apply(ops.scan, *carries, *slices, *(outer for _, outer in captured), body=body, carries=len(carries), xs=len(slices), length=n, reverse=reverse)
+    consts = [outer for _, outer in captured]
+    out = apply_several(ops.scan, *carries, *slices, *consts, body=body, carries=len(carries), xs=len(slices), length=n, reverse=reverse)
     return carry_tree.unflatten(list(out[:len(carries)])), ys_tree.unflatten(list(out[len(carries):len(carries) + len(ys)]))
 
 

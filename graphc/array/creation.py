@@ -109,7 +109,7 @@ def empty_like(x: Any, *, dtype: Any = None) -> Tensor:
 def iota(shape: Any, axis: int = 0, dtype: Any = i64) -> Tensor:
     """The index along an axis, 0, 1, 2, ..., in every place of a shape."""
     shape = as_shape(shape)
-    return apply(leaf.iota, shape=shape, dtype=as_dtype(dtype), axis=axis_index("iota", axis, len(shape)))  # type: ignore[no-any-return]
+    return apply(leaf.iota, shape=shape, dtype=as_dtype(dtype), axis=axis_index("iota", axis, len(shape)))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
@@ -184,7 +184,7 @@ def randint(low: int, high: int, shape: Any, *, dtype: Any = None, generator: Ge
         raise GraphError(f"randint needs low < high, got {low} and {high}", at=user_loc())
     from .elementwise import floor
     u = (generator or default_generator()).uniform(shape, "f64")
-    return cast(floor(u * float(high - low)), _dtype(dtype, i64)) + low  # type: ignore[no-any-return]
+    return cast(floor(u * float(high - low)), _dtype(dtype, i64)) + low
 
 
 def bernoulli(p: float, shape: Any, *, dtype: Any = None, generator: Generator | None = None) -> Tensor:

@@ -61,7 +61,7 @@ def pow(x: Any, y: Any) -> Tensor:
         if x.dtype.is_float and y == 0.5:
             return sqrt(x)
         if x.dtype.is_float and y in (-1, -2):
-            return 1.0 / _integer_power(x, int(-y))  # type: ignore[no-any-return]
+            return 1.0 / _integer_power(x, int(-y))
         if x.dtype.is_float and y == -0.5:
             return rsqrt(x)
     if not result_dtype([lift(x), lift(y)]).is_float:
@@ -98,7 +98,7 @@ def negative(x: Any) -> Tensor:
 def abs(x: Any) -> Tensor:
     """|x|; its derivative at 0 is 0."""
     x = as_tensor(x)
-    return x if x.dtype.kind in ("bool", "uint") else apply(ops.abs_, x)  # type: ignore[no-any-return]
+    return x if x.dtype.kind in ("bool", "uint") else apply(ops.abs_, x)
 
 
 def sign(x: Any) -> Tensor:
@@ -109,7 +109,7 @@ def sign(x: Any) -> Tensor:
 def square(x: Any) -> Tensor:
     """x * x."""
     x = as_tensor(x)
-    return x * x  # type: ignore[no-any-return]
+    return x * x
 
 
 def reciprocal(x: Any) -> Tensor:
@@ -142,12 +142,12 @@ def log1p(x: Any) -> Tensor:
 
 def log2(x: Any) -> Tensor:
     """The logarithm to base 2."""
-    return log(x) * (1.0 / math.log(2.0))  # type: ignore[no-any-return]
+    return log(x) * (1.0 / math.log(2.0))
 
 
 def log10(x: Any) -> Tensor:
     """The logarithm to base 10."""
-    return log(x) * (1.0 / math.log(10.0))  # type: ignore[no-any-return]
+    return log(x) * (1.0 / math.log(10.0))
 
 
 def sqrt(x: Any) -> Tensor:
@@ -198,13 +198,13 @@ def atan2(x: Any, y: Any) -> Tensor:
 def sinh(x: Any) -> Tensor:
     """(e^x - e^-x) / 2, from expm1 so that it is exact near 0."""
     x = as_tensor(x)
-    return (expm1(x) - expm1(-x)) * 0.5  # type: ignore[no-any-return]
+    return (expm1(x) - expm1(-x)) * 0.5
 
 
 def cosh(x: Any) -> Tensor:
     """(e^x + e^-x) / 2."""
     x = as_tensor(x)
-    return (exp(x) + exp(-x)) * 0.5  # type: ignore[no-any-return]
+    return (exp(x) + exp(-x)) * 0.5
 
 
 def tanh(x: Any) -> Tensor:
@@ -222,7 +222,7 @@ def erf(x: Any) -> Tensor:
 
 def _rounded(op: Any, x: Any) -> Tensor:
     x = as_tensor(x)
-    return apply(op, x) if x.dtype.is_float else x  # type: ignore[no-any-return]
+    return apply(op, x) if x.dtype.is_float else x
 
 
 def floor(x: Any) -> Tensor:
@@ -258,7 +258,7 @@ def isfinite(x: Any) -> Tensor:
 
 def isinf(x: Any) -> Tensor:
     """Is x infinite?"""
-    return ~(isfinite(x) | isnan(x))  # type: ignore[no-any-return]
+    return ~(isfinite(x) | isnan(x))
 
 
 # ---- comparison and logic ------------------------------------------------------------------------------------------------------------
@@ -407,7 +407,7 @@ def relu(x: Any) -> Tensor:
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2, which never overflows."""
     x = as_tensor(x)
-    return tanh(x * 0.5) * 0.5 + 0.5  # type: ignore[no-any-return]
+    return tanh(x * 0.5) * 0.5 + 0.5
 
 
 def softplus(x: Any) -> Tensor:
@@ -420,19 +420,19 @@ def logaddexp(x: Any, y: Any) -> Tensor:
     """log(exp(x) + exp(y)) without overflow: max + log1p(exp(-|x - y|)), and equal infinities give themselves."""
     a, b = unify("logaddexp", [x, y])
     d = where(a == b, 0.0, a - b)                       # inf - inf is no number
-    return maximum(a, b) + log1p(exp(-abs(d)))  # type: ignore[no-any-return]
+    return maximum(a, b) + log1p(exp(-abs(d)))
 
 
 def silu(x: Any) -> Tensor:
     """x * sigmoid(x)."""
     x = as_tensor(x)
-    return x * sigmoid(x)  # type: ignore[no-any-return]
+    return x * sigmoid(x)
 
 
 def gelu(x: Any) -> Tensor:
     """x * Phi(x), Phi the normal distribution function: x * (1 + erf(x / sqrt 2)) / 2."""
     x = as_tensor(x)
-    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)  # type: ignore[no-any-return]
+    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

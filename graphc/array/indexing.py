@@ -31,7 +31,7 @@ def _checked(i: Tensor, size: Any, wrap: bool) -> Tensor:
             from .statistics import max as max_
             n = cast(max_(iota((size,))) + 1, i.dtype)
         i = where(i < 0, i + n, i)
-    return apply(ops.check_index, i, size=size)  # type: ignore[no-any-return]
+    return apply(ops.check_index, i, size=size)
 
 
 def check_index(i: Any, size: Any) -> Tensor:
@@ -47,7 +47,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
             raise GraphError(f"take from {x.type} needs an axis", at=user_loc())
         axis = 0
     axis = axis_index("take", axis, x.ndim)
-    return apply(ops.take, x, _checked(i, x.shape[axis], True), axis=axis)  # type: ignore[no-any-return]
+    return apply(ops.take, x, _checked(i, x.shape[axis], True), axis=axis)
 
 
 def take_along_axis(x: Any, indices: Any, /, axis: int = -1) -> Tensor:
@@ -69,7 +69,7 @@ def _along(x: Any, indices: Any, axis: int, wrap: bool) -> Tensor:
     if i.ndim != x.ndim:
         raise GraphError(f"take_along_axis needs indices of {x.ndim} axes, got {x.type} at {i.type}", at=user_loc(), fix="expand_dims(indices, axis)")
     shape = tuple(i.shape[a] if a == axis else n for a, n in enumerate(x.shape))
-    return apply(ops.take_along, x, _checked(broadcast_to(i, shape), x.shape[axis], wrap), axis=axis)  # type: ignore[no-any-return]
+    return apply(ops.take_along, x, _checked(broadcast_to(i, shape), x.shape[axis], wrap), axis=axis)
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -152,8 +152,8 @@ def _bounds(p: slice, n: Any, axis: int, x: Tensor) -> tuple[int, Any, int, bool
     if isinstance(n, Dim):
         if p == slice(None, None, -1):
             return 0, n, 1, True
-        raise GraphError(f"a slice of the symbolic axis {axis} of {x.type}", op="getitem", at=user_loc(), why=f"{p.start}:{p.stop}:{p.step} of {n} has no fixed size",
-                         fix="slice another axis, or compile for a fixed size")
+        raise GraphError(f"a slice of the symbolic axis {axis} of {x.type}", op="getitem", at=user_loc(),
+                         why=f"{p.start}:{p.stop}:{p.step} of {n} has no fixed size", fix="slice another axis, or compile for a fixed size")
     a, b, s = p.indices(n)
     if s > 0:
         return a, max(a, b), s, False

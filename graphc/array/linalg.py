@@ -62,16 +62,16 @@ def matmul(x: Any, y: Any, /) -> Tensor:
         raise GraphError(f"matmul needs at least one axis each, got {a.type} and {b.type}", op=_call("matmul", a, b), at=user_loc(), fix="a * b")
     _inner("matmul", a, b, a.ndim - 1, 0 if b.ndim == 1 else b.ndim - 2)
     if a.ndim <= 2 and b.ndim <= 2:
-        return apply(ops.contract, a, b, contracting=((a.ndim - 1,), (0,)), batch=((), ()))  # type: ignore[no-any-return]
+        return apply(ops.contract, a, b, contracting=((a.ndim - 1,), (0,)), batch=((), ()))
     if b.ndim <= 2:                                                     # no batch on the right: every row of a meets the same matrix
-        return apply(ops.contract, a, b, contracting=((a.ndim - 1,), (0,)), batch=((), ()))  # type: ignore[no-any-return]
+        return apply(ops.contract, a, b, contracting=((a.ndim - 1,), (0,)), batch=((), ()))
     if a.ndim == 1:
         out = apply(ops.contract, a, b, contracting=((0,), (b.ndim - 2,)), batch=((), ()))
-        return out  # type: ignore[no-any-return]
+        return out
     lead = broadcast_shapes("matmul", [_lead(a), _lead(b)])
     a, b = broadcast_to(a, (*lead, *a.shape[-2:])), broadcast_to(b, (*lead, *b.shape[-2:]))
     axes = tuple(range(len(lead)))
-    return apply(ops.contract, a, b, contracting=((len(lead) + 1,), (len(lead),)), batch=(axes, axes))  # type: ignore[no-any-return]
+    return apply(ops.contract, a, b, contracting=((len(lead) + 1,), (len(lead),)), batch=(axes, axes))
 
 
 def _lead(x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def vecdot(x: Any, y: Any, /, *, axis: int = -1) -> Tensor:
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
     k = axis_index("vecdot", axis, len(shape))
     rest = tuple(i for i in range(len(shape)) if i != k)
-    return apply(ops.contract, a, b, contracting=((k,), (k,)), batch=(rest, rest))  # type: ignore[no-any-return]
+    return apply(ops.contract, a, b, contracting=((k,), (k,)), batch=(rest, rest))
 
 
 def tensordot(x: Any, y: Any, /, *, axes: Any = 2) -> Tensor:
@@ -100,13 +100,13 @@ def tensordot(x: Any, y: Any, /, *, axes: Any = 2) -> Tensor:
         right = tuple(axis_index("tensordot", j, b.ndim) for j in axes[1])
     for i, j in zip(left, right, strict=True):
         _inner("tensordot", a, b, i, j)
-    return apply(ops.contract, a, b, contracting=(left, right), batch=((), ()))  # type: ignore[no-any-return]
+    return apply(ops.contract, a, b, contracting=(left, right), batch=((), ()))
 
 
 def outer(x: Any, y: Any, /) -> Tensor:
     """All products of an element of x with an element of y."""
     a, b = as_tensor(x), as_tensor(y)
-    return reshape(a, (a.size, 1)) * reshape(b, (1, b.size))  # type: ignore[no-any-return]
+    return reshape(a, (a.size, 1)) * reshape(b, (1, b.size))
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -119,7 +119,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
                          why=f"{a.shape[-1]} is the last axis of {describe(a)}{_where_from(a)}, {w.shape[1]} the last of {describe(w)} {w.type}",
                          fix=f"nn.Linear({a.shape[-1]}, ...) or flatten(x, 1) before it")
     out = apply(ops.contract, a, w, contracting=((a.ndim - 1,), (1,)), batch=((), ()))
-    return out if bias is None else out + bias  # type: ignore[no-any-return]
+    return out if bias is None else out + bias
 
 
 def einsum(subscripts: str, x: Any, y: Any) -> Tensor:

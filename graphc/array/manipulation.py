@@ -23,7 +23,7 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     if unknown:
         rest = product([n for n in sizes if not (isinstance(n, int) and n == -1)])
         sizes[unknown[0]] = _quotient(x, x.size, rest, sizes)
-    return apply(ops.reshape, x, shape=tuple(sizes))  # type: ignore[no-any-return]
+    return apply(ops.reshape, x, shape=tuple(sizes))
 
 
 def _quotient(x: Tensor, total: Size, rest: Size, sizes: list[Size]) -> Size:
@@ -55,7 +55,7 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
     order = tuple(axis_index("permute_dims", a, x.ndim) for a in axes)
     if sorted(order) != list(range(x.ndim)):
         raise GraphError(f"permute_dims of {x.type} needs each axis once, got {tuple(axes)}", at=user_loc())
-    return x if order == tuple(range(x.ndim)) else apply(ops.permute, x, axes=order)  # type: ignore[no-any-return]
+    return x if order == tuple(range(x.ndim)) else apply(ops.permute, x, axes=order)
 
 
 def transpose(x: Any, *axes: Any) -> Tensor:
@@ -153,7 +153,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
         xs, axis = [flatten(x) for x in xs], 0
     if any(x.ndim != xs[0].ndim for x in xs):
         raise GraphError(f"concat needs tensors of equal rank, got {' and '.join(str(x.type) for x in xs)}", op="concat", at=user_loc())
-    return xs[0] if len(xs) == 1 else apply(ops.concat, *xs, axis=axis_index("concat", axis, xs[0].ndim))  # type: ignore[no-any-return]
+    return xs[0] if len(xs) == 1 else apply(ops.concat, *xs, axis=axis_index("concat", axis, xs[0].ndim))
 
 
 def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
@@ -189,14 +189,14 @@ def narrow(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
     """x[start:stop] along one axis."""
     starts = tuple(start if a == axis else 0 for a in range(x.ndim))
     stops = tuple(stop if a == axis else n for a, n in enumerate(x.shape))
-    return apply(ops.slice_, x, starts=starts, stops=stops, steps=(1,) * x.ndim)  # type: ignore[no-any-return]
+    return apply(ops.slice_, x, starts=starts, stops=stops, steps=(1,) * x.ndim)
 
 
 def flip(x: Any, /, *, axis: Any = None) -> Tensor:
     """Backwards along the axes."""
     x = as_tensor(x)
     axes = axis_tuple("flip", axis, x.ndim)
-    return apply(ops.flip, x, axes=axes) if axes else x  # type: ignore[no-any-return]
+    return apply(ops.flip, x, axes=axes) if axes else x
 
 
 def roll(x: Any, /, shift: int, *, axis: int) -> Tensor:
@@ -232,4 +232,4 @@ def pad(x: Any, pad_width: Any, *, constant_value: float = 0) -> Tensor:
     pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in pad_width]
     if len(pairs) != x.ndim:
         raise GraphError(f"pad of {x.type} needs {x.ndim} pairs, got {len(pairs)}", op="pad", at=user_loc())
-    return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_value)  # type: ignore[no-any-return]
+    return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_value)

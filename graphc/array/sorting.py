@@ -5,10 +5,11 @@ from typing import Any
 
 from ..ops import tuples
 from ..trace.broadcast import as_tensor, axis_index
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor, apply_several
 
 
 def topk(x: Any, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The k largest along an axis in falling order, and their indices (i64): of equals the first, and NaN is largest."""
     x = as_tensor(x)
-    return apply(tuples.topk, x, k=k.__index__(), axis=axis_index("topk", axis, x.ndim))  # type: ignore[no-any-return]
+    values, indices = apply_several(tuples.topk, x, k=k.__index__(), axis=axis_index("topk", axis, x.ndim))
+    return values, indices

@@ -13,14 +13,14 @@ from ..trace.broadcast import as_tensor, axis_index, axis_tuple, cast
 from ..trace.tape import current
 from ..trace.tensor import Tensor, apply
 from .elementwise import abs as abs_
-from .elementwise import exp, isfinite, log, sqrt, where
+from .elementwise import divide, equal, exp, isfinite, log, not_equal, sqrt, where
 from .manipulation import flatten, reshape
 
 
 def _reduce(op: Any, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     axes = axis_tuple(op.name, axis, x.ndim)
     out = apply(op, x, axes=axes)
-    return _kept(out, x, axes) if keepdims else out  # type: ignore[no-any-return]
+    return _kept(out, x, axes) if keepdims else out
 
 
 def _kept(out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -71,13 +71,13 @@ amax, amin = max, min
 def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Is any true (not 0)? False over none."""
     x = as_tensor(x)
-    return _reduce(ops.reduce_sum, cast(x if x.dtype is bool_ else x != 0, i64), axis, keepdims) != 0
+    return not_equal(_reduce(ops.reduce_sum, cast(x if x.dtype is bool_ else x != 0, i64), axis, keepdims), 0)
 
 
 def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Are all true (not 0)? True over none."""
     x = as_tensor(x)
-    return _reduce(ops.reduce_sum, cast(~x if x.dtype is bool_ else x == 0, i64), axis, keepdims) == 0  # type: ignore[no-any-return]
+    return equal(_reduce(ops.reduce_sum, cast(~x if x.dtype is bool_ else x == 0, i64), axis, keepdims), 0)
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -96,10 +96,10 @@ def _arg(op: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
         x = cast(x, i64)
     if axis is None:
         out = apply(op, flatten(x), axis=0)
-        return reshape(out, (1,) * x.ndim) if keepdims else out  # type: ignore[no-any-return]
+        return reshape(out, (1,) * x.ndim) if keepdims else out
     axis = axis_index(op.name, axis, x.ndim)
     out = apply(op, x, axis=axis)
-    return _kept(out, x, (axis,)) if keepdims else out  # type: ignore[no-any-return]
+    return _kept(out, x, (axis,)) if keepdims else out
 
 
 # ---- averages ------------------------------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The average; NaN over none. Integers average as f32."""
     x = _floating(x)
     axes = axis_tuple("mean", axis, x.ndim)
-    return sum(x, axis=axes, keepdims=keepdims) / count(x, axes)  # type: ignore[no-any-return]
+    return divide(sum(x, axis=axes, keepdims=keepdims), count(x, axes))
 
 
 def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -134,7 +134,7 @@ def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool 
     x = _floating(x)
     axes = axis_tuple("var", axis, x.ndim)
     d = x - mean(x, axis=axes, keepdims=True)
-    return sum(d * d, axis=axes, keepdims=keepdims) / (count(x, axes) - correction)  # type: ignore[no-any-return]
+    return divide(sum(d * d, axis=axes, keepdims=keepdims), count(x, axes) - correction)
 
 
 def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -153,7 +153,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
         s = sum(x * x, axis=axis, keepdims=keepdims)
         zero = s == 0
         return where(zero, 0.0, sqrt(where(zero, 1.0, s)))              # sqrt'(0) is infinite, and inf * 0 no number
-    return sum(abs_(x) ** ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)  # type: ignore[no-any-return]
+    return sum(abs_(x) ** ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
 
 
 norm = vector_norm
@@ -174,7 +174,7 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     axes = axis_tuple("logsumexp", axis, x.ndim)
     m = _shift(x, axes)
     out = log(sum(exp(x - m), axis=axes, keepdims=True)) + m
-    return out if keepdims else reshape(out, tuple(n for a, n in enumerate(x.shape) if a not in axes))  # type: ignore[no-any-return]
+    return out if keepdims else reshape(out, tuple(n for a, n in enumerate(x.shape) if a not in axes))
 
 
 def softmax(x: Any, /, axis: int = -1) -> Tensor:
@@ -184,7 +184,7 @@ def softmax(x: Any, /, axis: int = -1) -> Tensor:
     if x.shape[axis] == 0:
         return x
     e = exp(x - _shift(x, axis))
-    return e / sum(e, axis=axis, keepdims=True)  # type: ignore[no-any-return]
+    return e / sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, /, axis: int = -1) -> Tensor:
@@ -194,4 +194,4 @@ def log_softmax(x: Any, /, axis: int = -1) -> Tensor:
     if x.shape[axis] == 0:
         return x
     d = x - _shift(x, axis)
-    return d - log(sum(exp(d), axis=axis, keepdims=True))  # type: ignore[no-any-return]
+    return d - log(sum(exp(d), axis=axis, keepdims=True))

@@ -122,14 +122,15 @@ def array(x: Any, want: TensorType) -> Array:
         flags = x.flags
     if not (flags.c_contiguous and flags.aligned):
         x = np.array(x, order="C")
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def number(x: Any, dtype: DType) -> int | float:
     """A Python number within the range of its run-time type."""
     if dtype is i64 and not -2**63 <= x < 2**63:
         raise GraphError(f"the argument {x} does not fit into 64 bits", at=user_loc())
-    return x  # type: ignore[no-any-return]
+    value: int | float = x
+    return value
 
 
 def scalar_dtype(key: Key) -> DType:

@@ -73,7 +73,8 @@ def grad_of(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor
         reached = set(topo(nodes))
         unused = [t for t, n in zip(ins, wrt) if n not in reached]
         if unused and not allow_unused:
-            raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(), fix="allow_unused=True gives None for it")
+            raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(),
+                             fix="allow_unused=True gives None for it")
         grads = _pull(nodes, cotangents, wrt, create_graph)
     return tuple(g if n in reached else None for g, n in zip(grads, wrt))
 
@@ -93,7 +94,8 @@ def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node]
             raise GraphError(f"{what} of {out.type}: only floating tensors have gradients", op=describe(out), at=user_loc(), fix=".astype(gx.float32) first")
         if not out.requires_grad:
             raise GraphError(f"{what} of {describe(out)}, which does not require a gradient", at=user_loc(),
-                             why="no operand of it requires one, or it was made under no_grad() or detached", fix="requires_grad_() on what to differentiate by")
+                             why="no operand of it requires one, or it was made under no_grad() or detached",
+                             fix="requires_grad_() on what to differentiate by")
         if g is None:
             if out.shape != ():
                 raise GraphError(f"{what} needs a scalar, got {out.type}", op=describe(out), at=user_loc(), why="which element's derivative is meant?",

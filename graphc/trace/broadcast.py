@@ -88,7 +88,7 @@ def full(shape: tuple[Size, ...], value: Any, dtype: DType, *, weak: bool = Fals
     out._weak = weak
     if out._value is not None and shape:
         out._value = np.array(out._value)               # a splat is a view of one number; Tensors own their elements
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def number(value: Any, dtype: DType) -> Any:
@@ -115,7 +115,7 @@ def result_dtype(operands: Sequence[Operand]) -> DType:
     return strong
 
 
-def _sample(x: Operand) -> bool | int | float:
+def _sample(x: Operand) -> Any:
     if isinstance(x, Tensor):
         return 0.0 if x.dtype.is_float else False if x.dtype is bool_ else 0
     return x
@@ -162,7 +162,7 @@ def describe(x: Operand) -> str:
         info = tracer.recorder.info.get(x._node)
         if info is not None:
             if info.names:
-                return sorted(info.names)[0]
+                return min(map(str, info.names))
             if info.scopes:
                 return f"{sorted(info.scopes)[0]}(...)"
         return f"{x._node.op.name}(...)"
@@ -188,7 +188,7 @@ def broadcast_to(x: Tensor, shape: tuple[Size, ...]) -> Tensor:
     spread = tuple(a for a, (n, m) in enumerate(zip(x.shape, shape[lead:])) if n != m)
     if spread:
         x = apply(movement.reshape, x, shape=tuple(n for a, n in enumerate(x.shape) if a not in spread))
-    return apply(movement.broadcast, x, shape=shape, axes=(*range(lead), *(lead + a for a in spread)))  # type: ignore[no-any-return]
+    return apply(movement.broadcast, x, shape=shape, axes=(*range(lead), *(lead + a for a in spread)))
 
 
 def unify(name: str, operands: Sequence[Any], dtype: DType | None = None) -> list[Tensor]:
@@ -212,7 +212,7 @@ def binary(op: Op, name: str, a: Any, b: Any, *, floating: bool = False) -> Tens
     dtype = result_dtype(xs)
     if floating and not dtype.is_float:
         dtype = f64 if all(not isinstance(x, Tensor) or x.weak for x in xs) else f32
-    return apply(op, *unify(name, xs, dtype))  # type: ignore[no-any-return]
+    return apply(op, *unify(name, xs, dtype))
 
 
 def unary(op: Op, x: Any, *, floating: bool = True) -> Tensor:
@@ -220,15 +220,15 @@ def unary(op: Op, x: Any, *, floating: bool = True) -> Tensor:
     x = as_tensor(x)
     if floating and not x.dtype.is_float:
         x = cast(x, f32)
-    return apply(op, x)  # type: ignore[no-any-return]
+    return apply(op, x)
 
 
 def axis_index(name: str, axis: Any, rank: int) -> int:
     """An axis as 0..rank-1; counts from the end where it is negative."""
-    axis = axis.__index__()
+    axis = int(axis.__index__())
     if not -rank <= axis < rank:
         raise GraphError(f"{name}: axis {axis} is out of range for {rank} axes", at=user_loc(), why=f"axes are {-rank}..{rank - 1}")
-    return axis % rank  # type: ignore[no-any-return]
+    return int(axis) % rank
 
 
 def axis_tuple(name: str, axis: Any, rank: int) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class Generator:
         with no_grad():
             out = apply(random_ops.random_bits, self.key, self.counter, shape=shape)
             self.counter.copy_(binary(elementwise.add, "add", self.counter, _blocks(product(shape))))
-        return out  # type: ignore[no-any-return]
+        return out
 
     def uniform(self, shape: Any, dtype: Any = f32) -> Tensor:
         """In [0, 1): multiples of 2**-24 in f32, of 2**-53 in f64."""
@@ -49,8 +49,8 @@ class Generator:
         if dtype is f64:
             words = self.bits((2, *shape))
             high, low = (cast(binary(elementwise.shr, "shr", _row(words, i), s), f64) for i, s in ((0, 5), (1, 6)))
-            return (high * 2.0**26 + low) * 2.0**-53  # type: ignore[no-any-return]
-        return cast(binary(elementwise.shr, "shr", self.bits(shape), 8), f32) * 2.0**-24  # type: ignore[no-any-return]
+            return (high * 2.0**26 + low) * 2.0**-53
+        return cast(binary(elementwise.shr, "shr", self.bits(shape), 8), f32) * 2.0**-24
 
     def normal(self, shape: Any, dtype: Any = f32) -> Tensor:
         """Mean 0, variance 1. Two uniforms a number: sqrt(-2 log(1 - u)) cos(2 pi v)."""
@@ -58,7 +58,7 @@ class Generator:
         pair = self.uniform((2, *shape), dtype)
         with no_grad():
             radius = apply(elementwise.sqrt, -2.0 * apply(elementwise.log, 1.0 - _row(pair, 0)))
-            return radius * apply(elementwise.cos, (2.0 * math.pi) * _row(pair, 1))  # type: ignore[no-any-return]
+            return radius * apply(elementwise.cos, (2.0 * math.pi) * _row(pair, 1))
 
 
 def _key(seed: int) -> np.ndarray[Any, Any]:
@@ -87,7 +87,7 @@ def _row(x: Tensor, i: int) -> Tensor:
     """x[i]."""
     rest = x.shape[1:]
     cut = apply(movement.slice_, x, starts=(i, *(0 for _ in rest)), stops=(i + 1, *rest), steps=(1,) * x.ndim)
-    return apply(movement.reshape, cut, shape=rest)  # type: ignore[no-any-return]
+    return apply(movement.reshape, cut, shape=rest)
 
 
 _default: list[Generator] = []

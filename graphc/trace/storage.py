@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtype import DType, from_numpy
+from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.types import MAX_BYTES, TensorType
 

@@ -219,7 +219,8 @@ class Tensor(Methods):
             raise self._leaked()
         if self._weak and self._tracer is None and self._storage is None:
             return leaf.const(value=np.asarray(self._value)[()], shape=(), dtype=self.dtype)
-        return tracer.capture(self) if tracer.is_body else tracer.read(self._own_storage(), self)
+        node: Node = tracer.capture(self) if tracer.is_body else tracer.read(self._own_storage(), self)
+        return node
 
     def _own_storage(self) -> Storage:
         """Concrete Tensors become states of the traces that use them, so that a trace reads their value at every call."""
@@ -362,7 +363,8 @@ class Tensor(Methods):
     def grad(self) -> Tensor | None:
         """The gradient that backward() left here, or None."""
         if current.tracer is not None:
-            return _gradients().read(current.tracer, self)
+            inside: Tensor | None = _gradients().read(current.tracer, self)
+            return inside
         cell = self._grad
         if cell is None or cell.status == "none":
             return None
@@ -559,11 +561,15 @@ def _reshape() -> Op:
 # ---- apply ---------------------------------------------------------------------------------------------------------------------------
 
 
-def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Any:
-    """The op on Tensors whose shapes and dtypes fit: a node in a trace, a value outside. Several results come as a tuple.
+def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
+    """The op on Tensors whose shapes and dtypes fit: a node in a trace, a value outside. Errors of the op's type rule get the user's line."""
+    out = apply_several(op, *tensors, **attrs)
+    assert isinstance(out, Tensor), op
+    return out
 
-    Errors of the op's type rule get the user's line.
-    """
+
+def apply_several(op: Op, *tensors: Tensor, **attrs: Any) -> Any:
+    """`apply`, where an op with several results gives a tuple of Tensors."""
     tracer = current.tracer
     try:
         return _apply_eager(op, tensors, attrs) if tracer is None else _apply_traced(tracer, op, tensors, attrs)
@@ -642,5 +648,5 @@ def as_size(n: Any) -> Size:
     return n if isinstance(n, (int, Dim)) else n.__index__()
 
 
-__all__ = ["GradCell", "Hook", "Tensor", "apply", "as_dtype", "as_size", "concrete", "grad_is_inside", "provide", "provide_gradients",
+__all__ = ["GradCell", "Hook", "Tensor", "apply", "apply_several", "as_dtype", "as_size", "concrete", "grad_is_inside", "provide", "provide_gradients",
            "provide_namespace", "result_class"]

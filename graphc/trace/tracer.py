@@ -54,15 +54,15 @@ class GradEntry:
 class Tracer(Tape):
     """One trace: of a compiled function, or (is_body) of the body of a loop, where what is needed from outside becomes an input."""
 
-    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "captured", "cells", "constants", "depends_on", "effects", "grads", "is_body",
-                 "names", "parent", "phases", "recorder", "scalars", "scopes", "undo")
+    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "captured", "cells", "constants", "depends_on", "effects",
+                 "grads", "is_body", "names", "parent", "phases", "recorder", "scalars", "scopes", "undo")
 
     def __init__(self, parent: Tracer | None = None, is_body: bool = False) -> None:
         super().__init__()
         self.parent = parent
         self.is_body = is_body
         self.alive = True
-        self.recorder = Recorder(None if parent is None else parent.recorder.info)
+        self.recorder: Recorder = Recorder(None if parent is None else parent.recorder.info)
         self.phases: list[str] = list(parent.phases) if parent else ["forward"]
         self.scopes: list[str] = list(parent.scopes) if parent else []
         self.cells: dict[Storage, Cell] = {}

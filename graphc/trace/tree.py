@@ -30,14 +30,15 @@ class TreeDef:
             return next(leaves)
         if self.kind is type(None):
             return None
+        make: Any = self.kind
         parts = [c._build(leaves) for c in self.children]
         if issubclass(self.kind, dict):
-            return self.kind(zip(self.keys, parts))
+            return make(zip(self.keys, parts))
         if hasattr(self.kind, "_fields"):
-            return self.kind(*parts)
+            return make(*parts)
         if self.keys:
-            return self.kind(**dict(zip(self.keys, parts)))
-        return self.kind(parts)
+            return make(**dict(zip(self.keys, parts)))
+        return make(parts)
 
 
 LEAF = TreeDef(None)
