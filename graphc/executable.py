@@ -5,6 +5,7 @@ result buffers and the table of pointers that the step is entered with; the stat
 """
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from .ir.journal import Journal
 from .ir.node import Graph
 from .ir.walk import topo
 from .trace.storage import Storage, aligned_empty
-from .transform import pipeline
 
 Array = np.ndarray[Any, Any]
 
@@ -86,6 +86,7 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     from .llvm import detect, entry, jit, step
     from .loop.place import place
     from .lower.lower import lower, refuse_symbolic
+    from .transform import pipeline
 
     clock = _Clock(report)
     refuse_symbolic(graph)
@@ -149,7 +150,7 @@ def _refuse_unbelievable(graph: Graph) -> None:
     """A tensor beyond any machine is refused before anybody allocates it."""
     for n in topo((*graph.roots, *graph.leaves)):
         if isinstance(n.type, TensorType):
-            nbytes = int(n.tensor.size) * n.tensor.dtype.itemsize
+            nbytes = math.prod(n.tensor.static_shape) * n.tensor.dtype.itemsize
             if nbytes > MAX_BYTES:
                 at = ", ".join(sorted(map(str, graph.where(n).locs))) or None
                 raise GraphError(f"{n.type} needs {nbytes:,} bytes", op=n.op, at=at, why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
@@ -180,7 +181,7 @@ class Interpreted:
 
 
 def _bytes(t: TensorType) -> int:
-    return int(np.prod(t.shape, dtype=object)) * t.dtype.itemsize if t.is_static else 0
+    return math.prod(t.static_shape) * t.dtype.itemsize if t.is_static else 0
 
 
 class Native:
@@ -207,8 +208,9 @@ class Native:
         parameters, slots = _parameters(graph, program, layout)
         self._slots = [(p, s, self._cells[layout_slot(program, k):][:1]) if program.arguments[k] is None else (p, s, None)
                        for k, (p, s) in enumerate(zip(parameters, slots))]
-        self._step = entry.slow_entry(code.address("step"), self._table)
-        self._enter = entry.make_entry(code.address("entry"), self._table, code) if entry.self_test() else None
+        table, keep = self._table.ctypes.data, (code, self._table)
+        self._step = entry.slow_entry(code.address("step"), table, keep)
+        self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
         self._n_out = len(graph.outputs)
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:

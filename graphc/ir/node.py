@@ -155,6 +155,11 @@ class Graph:
     def where(self, node: Node) -> Info:
         return self.info.get(node, NOWHERE)
 
+    def to_networkx(self) -> Any:
+        """The graph as a `networkx.MultiDiGraph`: an edge for each reading, op, type, names and phases on the nodes."""
+        from .networkx import to_networkx
+        return to_networkx(self)
+
     def __str__(self) -> str:
         from .text import show
         return show(self)

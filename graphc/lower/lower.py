@@ -17,7 +17,7 @@ from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
 from ..loop.ir import Expr, Int, Launch, Loop, Plan, Region, Steps, Var
 from . import nests
-from .access import Home
+from .access import Home, Reader
 from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
 from .layout import Order, identity, orders
 from .nests import Context
@@ -216,7 +216,7 @@ class _Lowering:
         homes.sort(key=lambda h: h.region.where != "state")
         return next((h.order for h in homes if len(h.order) == len(g.space)), tuple(range(len(g.space))))
 
-    def _launches(self, made: Sequence[tuple[str, nests.Reader, Any]], members: Sequence[Node]) -> list[Launch]:
+    def _launches(self, made: Sequence[tuple[str, Reader, Any]], members: Sequence[Node]) -> list[Launch]:
         origin = [name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)]
         return [nests.kernel(self.names.kernel(hint), reader, body, origin) for hint, reader, body in made]
 
