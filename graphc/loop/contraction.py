@@ -5,6 +5,7 @@ GEMM, its transposes, direct convolution and a batched product are one function 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,8 +13,8 @@ from typing import Literal
 from ..core.dtype import DType
 from ..core.target import Target
 from .affine import place
-from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, dtype_of, expressions, lift, seq, walk
-from .schedule import ScheduleError, chunks, each, extent, mark, neutral, partial_sums, sink, stage, tile
+from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, seq, walk
+from .schedule import ScheduleError, chunks, collapse, each, extent, lanes_of, mark, neutral, partial_sums, sink, stage, tile
 
 Op = Literal["+", "*", "max", "min"]
 
@@ -115,14 +116,191 @@ def highest(vectors: int, rows: int, most: int, t: Target) -> int:
 def tile_size(m: int, n: int, t: Target, dtype: DType) -> tuple[int, int, float]:
     """Rows and columns of the register tile, and its cost: the cheapest cover of m x n, where a small tile pays for its loads and its latency.
 
-    The cost is in cycles for each k, of a machine with two FMAs and two loads a cycle and a latency of four.
+    The cost is in cycles for each k, of a machine with two FMAs and two loads a cycle and a latency of four; a row of B comes from farther away.
     """
     lanes = t.lanes(dtype)
     vectors = -(-n // lanes)
 
     def cost(rows: int, width: int) -> float:
         runs = [(cm * cn, r, v) for _, cm, r in chunks(m, rows) for _, cn, v in chunks(vectors, width)]
-        return sum(count * (max(r * v / 2, (r + v) / 2, 4) + .15 * (r + v) / 2) for count, r, v in runs)
+        return sum(count * (max(r * v / 2, (r + v) / 2, 4) + .15 * (r + 3 * v) / 2) for count, r, v in runs)
 
     best = min((cost(r, v), r, v) for v in range(1, 5) for r in range(1, min(m, 30) + 1) if t.tile_fits(r, v))
     return best[1], best[2] * lanes, best[0]
+
+
+def matmul_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+    """The schedule of a contraction with free axes m and n (others, outside them, are batch axes) and summed axes k, the last one innermost.
+
+    Lanes go along n, along m, or along k with partial sums, whichever is estimated to take the fewest cycles; an operand that is not contiguous
+    along the lanes, or too large, is packed. The order of every sum depends on shape, dtype and target alone. A missing axis is "".
+    """
+    if not m and not n:
+        return reduce_schedule(s, (), k, target)
+    if not m or not n:                                          # a matrix and a vector: an axis of one
+        have, one = m or n, f"{m or n}_one"
+        s = each(s, have, lambda x: replace(x, body=For(one, Int(0), Int(1), "parallel", x.body)))
+        m, n = (one, n) if n else (m, one)
+        if not n.endswith("_one"):
+            s = sink(s, n, into=m)
+    lanes, reads = target.lanes(dtype), accesses(s, inner=True)
+    rows, columns, depth = size_of(s, m), size_of(s, n), math.prod(size_of(s, v) for v in k)
+    stores = [a for a in accesses(s) if a.store]
+    whole = {x.var: isinstance(x.hi, Int) for x in walk(s) if isinstance(x, For)}
+
+    def along(lane: str, other: str, many: int, few: int) -> float:
+        """Cycles with lanes along one free axis."""
+        if not whole[lane]:
+            return math.inf
+        cost = tile_size(few, many, target, dtype)[2] * depth
+        for a in reads:
+            if a.along(lane) not in (0, 1):
+                cost += many * depth * (0.6 if a.along(k[-1]) == 1 else 1.5) if packable(a, reads, lane, other) else 1.5 * many * few * depth / min(few, 6)
+        return cost + sum(1.5 * many * few for a in stores if a.along(lane) not in (0, 1))
+
+    by_n, by_m = along(n, m, columns, rows), along(m, n, rows, columns)
+    dots = math.inf
+    if all(a.along(k[-1]) in (0, 1) for a in reads):
+        r, c, _ = dot_tile(rows, columns, depth, target)
+        steps, tiles = depth // size_of(s, k[-1]) * -(-size_of(s, k[-1]) // lanes), -(-rows // r) * -(-columns // c)
+        dots = tiles * (steps * max(r * c / 2, (r + c) / 2, 1) * 1.15 + r * c * (2 * lanes.bit_length() + 4))
+    if dots < min(by_n, by_m):
+        return dot_schedule(s, m, n, k, target, dtype)
+    row, column = (m, n) if by_n <= by_m else (n, m)
+    if row == n:
+        s = sink(s, m, into=n)
+    return tiled(s, row, column, k, target, dtype)
+
+
+def packable(a: Access, reads: list[Access], lane: str, other: str) -> bool:
+    """Whether a copy of what `a` reads, indexed by the lanes and k, can stand for it: it does not move with the other axis, and is read in one way."""
+    return a.along(other) == 0 and None not in a.strides.values() and sum(x.buf.name == a.buf.name for x in reads) == 1
+
+
+def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+    """Lanes along `column`, the loop just inside which `row` or the sum stands."""
+    reads, size = accesses(s, inner=True), dtype.itemsize
+    height, width, depth = size_of(s, row), size_of(s, column), math.prod(size_of(s, v) for v in k)
+    rows, columns, _ = tile_size(height, width, target, dtype)
+    far = lambda a, var: (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
+    large = width * depth * size > target.l2 // 2
+    right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
+             and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
+    left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype)
+            and (far(a, row) or (far(a, k[-1]) and depth > 8) or height * depth * size > 4 * target.l2)]
+    if right or left:
+        group = max(1, target.l2 // 2 // (columns * depth * size))
+        s = packed(s, row, column, k, right, left, rows, columns, group, target, dtype)
+    else:
+        s = in_registers(s, row, column, rows, columns, target, dtype, by_columns=width > height)
+    if size_of(s, k[-1]) >= 8:
+        s = mark(tile(s, k[-1], 2), **{k[-1] + "i": "unroll"})
+    return s
+
+
+def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Access], left: list[Access], rows: int, columns: int, group: int,
+           target: Target, dtype: DType) -> Stmt:
+    """A group of panels of the right operands is packed into L2, a strip of the left ones into L1, and the tile reads those."""
+    lanes = target.lanes(dtype)
+    s = sink(s, row, into=column)                               # n, m
+    s = tile(s, column, columns, unit=lanes, outer=column + "p")
+    s = tile(s, column + "p", group, outer=column + "c", inner=column + "o")
+    s = tile(s, row, rows)                                      # nc, no, ni, mo, mi
+    s = sink(s, column + "o", into=row + "o")
+    s = sink(sink(s, row + "i"), column + "i")                  # nc, mo, no, [tile: k, mi, ni]
+    for a in right:
+        b, inner, last = a.buf, f"{column}i_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
+        s = stage(s, column + "c", b, (column + "o", *k, column + "i"))
+        if a.along(column) != 1 and a.along(k[-1]) == 1:        # across its diagonal, block by block
+            s = sink(tile(s, last, lanes), last + "i")
+            s = mark(s, **{last + "i": "unroll"})
+        s = mark(s, **{inner: "simd"})
+    for a in left:
+        s = stage(s, row + "o", a.buf, (row + "i", *k), pad=lanes)
+        last = f"{k[-1]}_{a.buf.name}"
+        if a.along(k[-1]) == 1:
+            s = mark(tile(s, last, 4 * lanes, unit=lanes), **{last + "i": "simd"})
+    return mark(s, **{row + "i": "unroll", column + "i": "simd"})
+
+
+def dot_tile(rows: int, columns: int, depth: int, t: Target) -> tuple[int, int, int]:
+    """Rows, columns and vectors along k of a tile of dot products: eight accumulators or more, to cover the latency."""
+    c = min(columns, 2 if t.registers < 32 else 4)
+    r = min(rows, max(r for r in range(1, 9) if r * c + c + 1 <= t.registers and r <= 5))
+    return r, c, max(1, min(4, 8 // (r * c)))
+
+
+def dot_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+    """Lanes along k: a tile of dot products, each a vector of partial sums (or several) that is added up at the end."""
+    lanes = target.lanes(dtype)
+    rows, columns, depth = size_of(s, m), size_of(s, n), size_of(s, k[-1])
+    r, c, vectors = dot_tile(rows, columns, depth, target)
+    step = lanes * min(vectors, -(-depth // lanes))
+    s = tile(s, k[-1], step, unit=step)
+    s = partial_sums(s, accumulator(s), k[-1] + "i", lanes)
+    s = tile(tile(s, m, r), n, c)
+    s = sink(sink(s, m + "i"), n + "i")
+    return mark(s, **{m + "i": "unroll", n + "i": "unroll", k[-1] + "i": "simd"})
+
+
+# ---- reductions and maps -----------------------------------------------------------------------------------------------------------
+
+
+def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], target: Target) -> Stmt:
+    """The schedule of `for free: acc = init; for summed: acc op= expression; store`.
+
+    Where the last summed axis is contiguous (and as good as the last free one), lanes go along it, as four vectors of partial sums; else along
+    the last free axis that is.
+    """
+    reads = accesses(s, inner=True)
+    acc = accumulator(s)
+    dtype = next(x.buf.dtype for x in walk(s) if isinstance(x, Alloc) and x.buf.name == acc)
+    lanes, k = target.lanes(dtype), summed[-1]
+    inner = next((f for f in reversed(free) if any(a.along(f) == 1 for a in reads) and all(a.along(f) in (0, 1) for a in reads)), None)
+    whole = {x.var for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
+    if inner in whole and inner is not None and not any(a.along(k) == 1 for a in reads):
+        width = lanes * min(4, -(-size_of(s, inner) // lanes))
+        s = sink(tile(s, inner, width, unit=lanes), inner + "i")
+        return mark(s, **{inner + "i": "simd"})
+    for outer in reversed(summed[:-1]):
+        if collapsible(reads, outer, k, size_of(s, k)):
+            s = collapse(s, outer, k, k)
+    if k not in whole:
+        return s
+    step = lanes * min(4, 1 << (-(-size_of(s, k) // lanes) - 1).bit_length())
+    s = partial_sums(tile(s, k, step, unit=step), acc, k + "i", lanes)
+    return mark(s, **{k + "i": "simd"})
+
+
+def collapsible(reads: Iterable[Access], outer: str, inner: str, n: int) -> bool:
+    """Whether every index takes the two loops as one: outer * n + inner."""
+    return all(a.along(inner) is not None and a.along(outer) == (a.along(inner) or 0) * n for a in reads)
+
+
+def map_schedule(s: Stmt, axes: tuple[str, ...], target: Target) -> Stmt:
+    """The schedule of an elementwise nest over `axes` (outermost first, each loop directly in the one before): neighbours become one loop where
+    every index allows it, and lanes go along the axis that most arrays are contiguous in, a few vectors at a time."""
+    names = list(axes)
+    i = len(names) - 2
+    while i >= 0:
+        outer, inner = names[i], names[i + 1]
+        if collapsible(accesses(s), outer, inner, size_of(s, inner)):
+            s = collapse(s, outer, inner, inner)
+            del names[i]
+        i -= 1
+    whole = {x.var: extent(x) for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
+    found = accesses(s)
+    score = lambda v: sum((4 if a.store else 1) * (a.along(v) == 1) - (4 if a.store else 1) * (a.along(v) not in (0, 1)) for a in found)
+    candidates = [v for v in names if whole.get(v, 0) > 1]
+    if not candidates:
+        if not names or names[-1] in whole:
+            return s
+        candidates = [names[-1]]                                # one axis of symbolic size
+    lane = max(candidates, key=lambda v: (score(v), min(whole.get(v, 1 << 20), 2 * target.vector_bytes), names.index(v)))
+    if score(lane) < 0:
+        return s
+    one = lanes_of(mark(s, **{lane: "simd"}) if lane == names[-1] else s, target)
+    work = sum(1 for e in expressions(s) if not isinstance(e, Var | Int | Lit))
+    vectors = 4 if work <= 16 else 2 if work <= 48 else 1
+    s = tile(s, lane, one * vectors, unit=one)
+    return mark(sink(s, lane + "i") if lane != names[-1] else s, **{lane + "i": "simd"})

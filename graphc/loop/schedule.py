@@ -6,17 +6,21 @@ independence: no element that an iteration writes is touched by another.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from ..core.dtype import DType, f32
 from ..core.target import Target
-from .affine import Form, bounds, form, mentions
+from .affine import Form, bounds, form, mentions, place
 from .ir import (  # isort: skip
     Accum, Alloc, Buffer, Check, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
     walk,
 )
+
+
+ENDLESS = 1 << 62                                               # the range of a loop whose extent is not a number
 
 
 class ScheduleError(ValueError):
@@ -158,6 +162,20 @@ def sink(s: Stmt, var: str, into: str = "") -> Stmt:
     return each(s, var, go)
 
 
+def collapse(s: Stmt, outer: str, inner: str, name: str = "") -> Stmt:
+    """for i: for j in 0:n (and nothing else)  ->  for f, i = f // n, j = f % n. Worth it where every index takes i and j as i*n + j."""
+    name = name or outer
+
+    def go(s: For) -> Stmt:
+        j = s.body
+        if not isinstance(j, For) or j.var != inner or j.how != s.how:
+            raise ScheduleError(f"collapse {outer}, {inner}: the one does not directly hold the other")
+        n = extent(j)
+        return For(name, Int(0), s.hi * n, s.how, subst(j.body, {outer: Var(name) // n, inner: Var(name) % n}))
+
+    return each(s, outer, go)
+
+
 def reindex(s: Stmt, old: Buffer, new: Buffer, index: Callable[[tuple[Expr, ...]], tuple[Expr, ...]]) -> Stmt:
     """Every access of old becomes an access of new at index(old index)."""
     s = map_expr(s, lambda e: Load(new, index(e.index)) if isinstance(e, Load) and e.buf.name == old.name else e)
@@ -189,12 +207,12 @@ def stage(s: Stmt, at: str, buf: Buffer, axes: tuple[str, ...], pad: int = 0) ->
             raise ScheduleError(f"stage {buf.name}: {len(found)} different indices into it inside {at}")
         extents = [extent(l) for l in loops]
         packed = Buffer(buf.name + "p", (*extents[:-1], extents[-1] + pad), buf.dtype, "scratch")
-        place = tuple(Var(l.var) for l in loops)
-        copy: Stmt = Store(packed, place, Load(buf, found[0]))
+        at_ = tuple(Var(l.var) for l in loops)
+        copy: Stmt = Store(packed, at_, Load(buf, found[0]))
         for l, n in reversed(list(zip(loops, extents, strict=True))):
             own = f"{l.var}_{buf.name}"
             copy = For(own, Int(0), Int(n), "parallel", subst(copy, {l.var: Var(own)}))
-        return replace(s, body=Alloc(packed, seq(copy, reindex(s.body, buf, packed, lambda _: place))))
+        return replace(s, body=Alloc(packed, seq(copy, reindex(s.body, buf, packed, lambda _: at_))))
 
     return each(s, at, go)
 
@@ -224,7 +242,7 @@ def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
 
     acc = init; for ..: for i: acc += x    ->    part[i] = 0; for ..: for i: part[i] += x; acc = init; for i: acc += part[i]
 
-    With `lanes`, the parts are first folded in halves down to that many. The loops of the ends are called <over>.
+    With `lanes`, there are a power of two times that many parts, and they are first folded in halves. The loops of the ends are called <over>.
     """
     found = False
 
@@ -238,6 +256,9 @@ def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
         found = True
         ops = {x.op for x in walk(s.body) if isinstance(x, Accum) and x.buf.name == acc}
         op, n, i = ops.pop(), max(map(extent, loops)), (Var(over),)
+        if lanes:
+            n = lanes << (-(-n // lanes) - 1).bit_length()
+        whole = n
         first = next(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
         last = max(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
         init, sums, rest = s.body.body[:first], s.body.body[first:last + 1], s.body.body[last + 1:]
@@ -246,12 +267,12 @@ def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
         along = lambda n, body: For(over, Int(0), Int(n), "parallel", body)
         inner = mark(reindex(seq(*sums), s.buf, part, lambda ix: i), **{over: "parallel"})
         folds: list[Stmt] = []
-        while lanes and n > lanes and n % (2 * lanes) == 0:
+        while lanes and n > lanes:
             n //= 2
             folds.append(along(n, Accum(part, i, Load(part, (Var(over) + n,)), op)))
         final = For(over, Int(0), Int(n), "serial", Accum(s.buf, (), Load(part, i), op))  # type: ignore[arg-type]
-        whole = along(max(map(extent, loops)), Store(part, i, neutral(op, dtype)))
-        return Alloc(s.buf, Alloc(part, seq(whole, inner, *folds, *init, final, *rest)))
+        start = along(whole, Store(part, i, neutral(op, dtype)))
+        return Alloc(s.buf, Alloc(part, seq(start, inner, *folds, *init, final, *rest)))
 
     out = go(s)
     if not found:
@@ -265,9 +286,11 @@ def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
 def dependence(loop: For, reduces: bool = False) -> str | None:
     """Why iterations of a loop are not independent, or None. With `reduces`, an accumulation that all iterations share is allowed.
 
-    An array that the body writes is safe where iterations cannot meet in it: some position of the index, or the index as a whole, is
-    c * var + rest in every access, and rest, over the loops inside, spans less than c.
+    An array that the body writes is safe where iterations cannot meet in it: some position of the index, or the element's number, tells them
+    apart in every access (`separated`).
     """
+    if loop.lo == Int(0) and loop.hi in (Int(0), Int(1)):
+        return None
     inside = {x.buf.name for x in walk(loop.body) if isinstance(x, Alloc)}
     written: dict[str, list[tuple[Buffer, tuple[Expr, ...]]]] = {}
     shared: dict[str, set[str]] = {}
@@ -283,40 +306,52 @@ def dependence(loop: For, reduces: bool = False) -> str | None:
             shared[e.buf.name].add("read")
     ranges: dict[str, tuple[int, int]] = {}
     for x in walk(loop.body):
-        if isinstance(x, For) and isinstance(x.hi, Int):
-            ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], x.hi.value - 1))
+        if isinstance(x, For):
+            ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], x.hi.value - 1 if isinstance(x.hi, Int) else ENDLESS))
     for name, places in written.items():
         if reduces and len(shared[name]) == 1 and shared[name] <= {"+", "*", "max", "min"}:
             continue
-        if not apart(loop.var, places, ranges):
+        if not apart(loop, places, ranges):
             return f"iterations may meet in {name}"
     return None
 
 
-def apart(var: str, places: list[tuple[Buffer, tuple[Expr, ...]]], ranges: Mapping[str, tuple[int, int]]) -> bool:
-    """Whether different values of var always give different elements."""
+def apart(loop: For, places: list[tuple[Buffer, tuple[Expr, ...]]], ranges: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether different values of the loop's variable always give different elements."""
     unique = list({id(ix): (b, ix) for b, ix in places}.values())
     rank = len(unique[0][1])
     for p in range(rank):
-        if separated(var, [form(((ix[p], 1),)) for _, ix in unique], ranges):
+        if separated(loop, [form(((ix[p], 1),)) for _, ix in unique], ranges):
             return True
-    return rank > 1 and separated(var, [form(zip(ix, b.strides, strict=True)) for b, ix in unique], ranges)
+    return rank > 1 and separated(loop, [place(b, ix) for b, ix in unique], ranges)
 
 
-def separated(var: str, forms: list[Form], ranges: Mapping[str, tuple[int, int]]) -> bool:
-    c = forms[0].coefficient(var)
-    low = high = None
-    fixed = None
+def separated(loop: For, forms: list[Form], ranges: Mapping[str, tuple[int, int]]) -> bool:
+    """The test on one number, which is c * var + small + big + what does not change: over the loops inside, the small terms move by less than c
+    each, the big ones by more. No two accesses, a from one iteration and b from another, may have c * (var_a - var_b) = rest_b - rest_a."""
+    var, c = loop.var, abs(forms[0].coefficient(loop.var))
+    most = loop.hi.value - 1 if isinstance(loop.hi, Int) else ENDLESS
+    spans: list[tuple[int, int]] = []
+    step, fixed = 0, None
     for f in forms:
-        if not c or f.coefficient(var) != c or f.moves_otherwise(var):
+        if not c or f.coefficient(var) != forms[0].coefficient(var) or f.moves_otherwise(var):
             return False
-        own = Form(f.const, [(v, k) for v, k in f.variables if v in ranges and v != var], [o for o in f.others if any(mentions(o[0], v) for v in ranges)])
-        rest = (sorted((v, k) for v, k in f.variables if v not in ranges and v != var), [o for o in f.others if o not in own.others])
-        span = bounds(own, ranges)
+        inner = [(v, k) for v, k in f.variables if v in ranges and v != var]
+        moving = [o for o in f.others if any(mentions(o[0], v) for v in ranges)]
+        rest = (sorted((v, k) for v, k in f.variables if v not in ranges and v != var), [o for o in f.others if o not in moving])
+        span = bounds(Form(f.const, [(v, k) for v, k in inner if abs(k) < c], moving), ranges)
         if span is None or (fixed is not None and rest != fixed):
             return False
         fixed = rest
-        low = span[0] if low is None else min(low, span[0])
-        high = span[1] if high is None else max(high, span[1])
-    return low is not None and high is not None and high - low < abs(c)
-
+        if span not in spans:
+            spans.append(span)
+        step = math.gcd(step, *(k for _, k in inner if abs(k) >= c))
+    for a in spans:
+        for b in spans:
+            low, high = b[0] - a[1], b[1] - a[0]
+            first, last = max(-(-low // c), -most), min(high // c, most)
+            if first <= last and (first, last) != (0, 0):
+                return False
+            if step and c * most + max(high, -low) >= step:
+                return False
+    return True
