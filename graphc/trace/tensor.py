@@ -159,6 +159,12 @@ class Tensor(Methods):
     def storage(self) -> Storage | None:
         return self._storage
 
+    def rehouse(self, storage: Storage) -> None:
+        """Let this leaf live in another storage, of another element type perhaps, from now on. Its gradient is forgotten; traces that met it are stale."""
+        self._storage, self._type, self._value = storage, storage.type, None
+        self._node, self._version, self._grad = None, -1, None
+        bump(self)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a 0-d Tensor")
