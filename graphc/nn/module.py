@@ -311,8 +311,10 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; with set_to_none=False make those that exist zero."""
         for p in self.parameters():
-            if p.grad is not None:
-                p.grad = None if set_to_none else p.grad * 0.0
+            if set_to_none:                                     # without a look at it: a look makes a trace depend on it
+                p.grad = None
+            elif p.grad is not None:
+                p.grad = p.grad * 0.0
 
     def apply(self: M, fn: Callable[[Module], None]) -> M:
         """fn on every module below, then on this one."""
