@@ -1,4 +1,4 @@
-"""Fits the polynomial coefficients of `graphc/loop/math.py`, and prints them.
+"""Fits the polynomial coefficients of `graphc/loop/formats.py`, and prints them.
 
 Each entry of FITS is a reduced function: what the polynomial must equal, the weight that makes its error relative to the final result, and the
 reduced interval. The fit is minimax, by Remez's exchange on a grid in 50-digit arithmetic; the coefficients are then rounded to the

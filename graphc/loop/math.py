@@ -13,120 +13,16 @@ have trailing zeros enough for the product to be exact, and `pow` makes its exac
 Floats become integers by adding 1.5 * 2**mantissa and reading the low bits, which no NaN can trap; a NaN travels in the float part.
 
 The reductions are Cephes' (Moshier) and FDLIBM's (Sun), Cody and Waite's before them; erf's tail as exp of a polynomial is N. Juffa's. The
-coefficients are our own: `benchmarks/fit_polynomials.py` fits and prints them.
+coefficients (`formats.py`) are our own: `benchmarks/fit_polynomials.py` fits and prints them.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from ..core.dtype import DType, f32, f64, i32, u32, u64
-from .ir import Bin, BinOp, Bitcast, Call, Cast, Expr, Lit, Select, Un, dtype_of
-
-# ---- formats ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A binary floating-point format, and the constants of the functions in it. Coefficients: lowest power first."""
-
-    dtype: DType
-    bits: DType                             # the unsigned integer of the same width
-    mantissa: int                           # bits stored
-    bias: int
-    sqrt_half: int                          # bits of sqrt(1/2), rounded down: where log cuts its octaves
-    ln2: tuple[float, float]                # the first with trailing zeros enough that n * ln2[0] is exact
-    pi_2: tuple[float, float]               # pi/2 and what is left of it
-    exp_range: tuple[float, float]          # outside, exp is 0 or inf
-    expm1_low: float                        # below, expm1 is -1
-    tanh_high: float                        # above, tanh is 1
-    erf_high: float                         # above, erf is 1
-    EXP: Sequence[float]
-    LOG: Sequence[float]
-    SIN: Sequence[float]
-    COS: Sequence[float]
-    ASIN: Sequence[float]
-    ATAN: Sequence[float]
-    TANH: Sequence[float]
-    ERF: Sequence[float]
-    ERFC: Sequence[float]
-
-    @property
-    def one(self) -> int: return self.bias << self.mantissa
-    @property
-    def fraction(self) -> int: return (1 << self.mantissa) - 1
-    @property
-    def sign(self) -> int: return (2 * self.bias + 2) << self.mantissa
-    @property
-    def magic(self) -> float: return 1.5 * 2.0 ** self.mantissa
-    @property
-    def magic_bits(self) -> int: return ((self.bias + self.mantissa) << self.mantissa) + (1 << (self.mantissa - 1))
-    @property
-    def smallest_normal(self) -> float: return 2.0 ** (1 - self.bias)
-    @property
-    def negligible(self) -> float: return 2.0 ** -(self.mantissa + 2)   # beside 1
-
-    def __call__(self, value: float) -> Lit: return Lit(value, self.dtype)
-    def word(self, value: int) -> Lit: return Lit(value, self.bits)
-    def to_bits(self, a: Expr) -> Expr: return Bitcast(a, self.bits)
-    def from_bits(self, a: Expr) -> Expr: return Bitcast(a, self.dtype)
-
-
-F32 = Format(
-    f32, u32, 23, 127, 0x3F3504F3, (0.693359375, -2.12194440e-4), (1.57079637050628662109375, -4.37113900018624283e-8),
-    exp_range=(-104.0, 89.0), expm1_low=-18.0, tanh_high=10.0, erf_high=4.0,
-    EXP=(0.5, 1.6666666e-01, 4.1666362e-02, 8.33339e-03, 1.3940616e-03, 1.9845858e-04),
-    LOG=(3.3333313e-01, -2.500001e-01, 2.0002119e-01, -1.6667996e-01, 1.4219552e-01, -1.24055915e-01, 1.1888159e-01, -1.1675634e-01, 6.746627e-02),
-    SIN=(-1.6666655e-01, 8.33216e-03, -1.951525e-04),
-    COS=(4.1666646e-02, -1.3887316e-03, 2.443312e-05),
-    ASIN=(1.6666752e-01, 7.4952975e-02, 4.547038e-02, 2.4179513e-02, 4.2166304e-02),
-    ATAN=(-3.33333e-01, 1.9998549e-01, -1.4264241e-01, 1.0952184e-01, -8.403447e-02, 5.7957552e-02, -3.1177811e-02, 1.091459e-02, -1.7936189e-03),
-    TANH=(-3.333328e-01, 1.3331442e-01, -5.3739715e-02, 2.0639094e-02, -5.7049934e-03),
-    ERF=(1.2837917e-01, -3.7612626e-01, 1.12835854e-01, -2.6853811e-02, 5.1883273e-03, -8.010192e-04, 7.853858e-05),
-    ERFC=(-1.1286972e+00, -6.3495827e-01, -1.0654911e-01, 2.4025515e-02, -3.7646634e-03, 3.5233304e-04, -1.4133935e-05))
-
-F64 = Format(
-    f64, u64, 52, 1023, 0x3FE6A09E667F3BCC, (6.93147180369123816490e-01, 1.90821492927058770002e-10), (math.pi / 2, 6.123233995736766e-17),
-    exp_range=(-746.0, 710.0), expm1_low=-38.0, tanh_high=20.0, erf_high=6.0,
-    EXP=(0.5, 1.6666666666666677e-01, 4.166666666666651e-02, 8.333333333321702e-03, 1.38888888889623e-03, 1.9841269885938507e-04,
-         2.4801587172641975e-05, 2.755724440471733e-06, 2.755740258864728e-07, 2.510896729313972e-08, 2.087533581808052e-09),
-    LOG=(6.666666666666734e-01, 3.9999999999416375e-01, 2.8571428742014354e-01, 2.2222198610948699e-01, 1.818356239517753e-01,
-         1.531409911071214e-01, 1.47954722809468e-01),
-    SIN=(-1.666666666666663e-01, 8.333333333322113e-03, -1.9841269829584774e-04, 2.7557313619684952e-06, -2.5050747489065348e-08,
-         1.5896213860502647e-10),
-    COS=(4.1666666666666595e-02, -1.388888888887305e-03, 2.480158728884669e-05, -2.755731417780463e-07, 2.0875700633627807e-09,
-         -1.1358525461495885e-11),
-    ASIN=(1.666666666666676e-01, 7.499999999970801e-02, 4.4642857174610986e-02, 3.0381942707835265e-02, 2.2372214985985652e-02,
-          1.7351612046386716e-02, 1.3980820130150416e-02, 1.1398915751936326e-02, 1.0780232836923538e-02, 3.706483669873535e-03,
-          2.1707267147863227e-02, -2.0998811963824988e-02, 3.2628469732966695e-02),
-    ATAN=(-3.3333333333333287e-01, 1.9999999999990448e-01, -1.4285714285036655e-01, 1.1111111086448126e-01, -9.090908547269595e-02,
-          7.692299711954963e-02, -6.666583724388898e-02, 5.8817161646039944e-02, -5.259433842807489e-02, 4.7449263328739076e-02,
-          -4.2863915937474184e-02, 3.82100804854198e-02, -3.2785460661251334e-02, 2.6151715989948622e-02, -1.861425940396229e-02,
-          1.1317708230402729e-02, -5.612428857020802e-03, 2.151609677728145e-03, -5.929009536322982e-04, 1.0387357087110042e-04,
-          -8.654373936351966e-06),
-    TANH=(-3.3333333333332854e-01, 1.3333333333262093e-01, -5.396825393126854e-02, 2.1869487576110055e-02, -8.863221002799234e-03,
-          3.59198917497045e-03, -1.4549588830904696e-03, 5.863165548971265e-04, -2.2856423712759626e-04, 7.714439319745e-05,
-          -1.6072581537790563e-05),
-    ERF=(1.283791670955126e-01, -3.761263890318375e-01, 1.1283791670954857e-01, -2.6866170645072893e-02, 5.223977624780838e-03,
-         -8.548326978740622e-04, 1.20553310368449e-04, -1.4925593505645053e-05, 1.646097279815068e-06, -1.6350025034086767e-07,
-         1.4657878650325638e-08, -1.1365661644367267e-09, 5.945254923277616e-11),
-    ERFC=(-1.1283792180730732e+00, -6.366191915394683e-01, -1.0277572461105457e-01, 1.913896899355342e-02, 1.8423551759806376e-04,
-          -1.6519197112942992e-03, 5.291560280549008e-04, 4.0739969697558854e-05, -1.2302445820820264e-04, 7.127109635831598e-05,
-          -2.7102656053211653e-05, 7.779878732312194e-06, -1.7539983875212023e-06, 3.131849371400857e-07, -4.393742767798479e-08,
-          4.7416696651251275e-09, -3.7927697775794287e-10, 2.1108859964102326e-11, -7.26081660254756e-13, 1.1539995570837598e-14))
-
-LOG2_F32 = (9.617966940572923e-01, 5.770779533502108e-01, 4.1220838518567926e-01, 3.199354693945987e-01, 2.82529645209446e-01)
-EXP2_F32 = (6.931472e-01, 2.402265e-01, 5.5504102e-02, 9.618037e-03, 1.3333939e-03, 1.5467008e-04, 1.5195926e-05)
-EXP2_F64 = (6.931471805599453e-01, 2.4022650695910072e-01, 5.550410866482158e-02, 9.618129107628487e-03, 1.3333558146428305e-03,
-            1.5403530393354032e-04, 1.5252733804250884e-05, 1.3215486823036776e-06, 1.0178085886017575e-07, 7.054891808333383e-09,
-            4.4455739391805214e-10, 2.5737082927303506e-11, 1.366299455869993e-12)
-# 3 atanh(s)/s = 3 + z + z^2 p(z): the fit of (atanh(s) - s - s^3/3)/s^5, tripled
-ATANH_F64 = tuple(3 * c for c in (2.e-01, 1.4285714285714188e-01, 1.1111111111145211e-01, 9.090909084638087e-02, 7.692308375604408e-02,
-                                  6.666620269943652e-02, 5.884335296299394e-02, 5.211479035842663e-02, 5.506464385124287e-02))
-# pi/2 in pieces of 33 bits: n times a piece is exact for n < 2**20
-PI_2 = (1.57079632673412561417e+00, 6.07710050630396597660e-11, 2.02226624871116645580e-21, 8.47842766036889956997e-32)
-
+from ..core.dtype import f32, f64, i32, u32
+from .formats import ATANH_F64, EXP2_F32, EXP2_F64, F32, F64, LOG2_F32, PI_2, Format
+from .ir import Bin, BinOp, Call, Cast, Expr, Select, Un, dtype_of
 
 def format_of(x: Expr) -> Format:
     dtype = dtype_of(x)
