@@ -24,6 +24,7 @@ from ..core.dtype import f32, f64, i32, u32
 from .formats import ATANH_F64, EXP2_F32, EXP2_F64, F32, F64, LOG2_F32, PI_2, Format
 from .ir import Bin, BinOp, Call, Cast, Expr, Select, Un, dtype_of
 
+
 def format_of(x: Expr) -> Format:
     dtype = dtype_of(x)
     if dtype is f32:
