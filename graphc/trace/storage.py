@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.dtype import from_numpy
 from ..core.errors import GraphError
+from ..core.loc import user_loc
 from ..core.types import MAX_BYTES, TensorType
 
 Array = np.ndarray[Any, Any]
@@ -88,4 +89,4 @@ def check_bytes(t: TensorType) -> None:
     """Refuse a tensor beyond any machine, in exact integers, before anybody allocates it."""
     size = t.size
     if isinstance(size, int) and size * t.dtype.itemsize > MAX_BYTES:
-        raise GraphError(f"{t} needs {size * t.dtype.itemsize:,} bytes", why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
+        raise GraphError(f"{t} needs {size * t.dtype.itemsize:,} bytes", at=user_loc(), why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")

@@ -283,9 +283,10 @@ class Tensor(Methods):
         """The one element as a Python number."""
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
             raise _concretize("a Python number (.item())", self, "return it from the compiled function and call .item() on the result")
-        if self.size != 1:
+        value = self._array()
+        if value.size != 1:
             raise GraphError(f"item() needs one element, got {self._type}", at=user_loc(), fix="tolist(), or index it first")
-        return self._array().item()
+        return value.item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -294,9 +295,10 @@ class Tensor(Methods):
     def __bool__(self) -> bool:
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
             raise _concretize("a Python bool (if, while, and, or, not, assert)", self, "gx.where(condition, a, b) chooses element by element inside the step")
-        if self.size != 1:
+        value = self._array()
+        if value.size != 1:
             raise GraphError(f"the truth of {self._type} is ambiguous", at=user_loc(), fix="gx.any(x) or gx.all(x)")
-        return bool(self._array().item())
+        return bool(value.item())
 
     def __float__(self) -> float:
         self._must_be_known("a Python float")
