@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from ..core.dtype import DType, bool_, i32, i64
 from ..core.target import Target
 from ..ir.node import Node
-from ..loop.contraction import matmul_schedule, reduce_schedule
+from ..loop.contraction import map_schedule, matmul_schedule, reduce_schedule
 from ..loop.ir import Accum, Alloc, Bin, Bitcast, Buffer, Cast, Check, Expr, For, Int, Kernel, Launch, Lit, Load, Select, Stmt, Store, Var, dtype_of, seq
-from ..loop.schedule import map_schedule
 from ..ops.contract import free_axes
 from .access import Home, Index, Reader, highest, lowest, variables
 from .elementwise import number
@@ -129,8 +128,10 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
     right = reader.at(b, tuple(at_b[i] for i in range(len(at_b))))
     term = Accum(acc, (), Bin("*", left, right) if dtype is not bool_ else Bin("and", left, right))
     nest = _accumulated(g, ctx, reader, ix, number(0, dtype), lambda s: _serial(summed, sizes, s), term, acc)
-    nest = _loops([ix[i] for i in order], [g.space[i] for i in order], nest)
     names = tuple(v.name for v in summed)
+    if rows and cols:                                   # which of the two goes along the lanes is the schedule's to say
+        order = (*(i for i in range(len(ix)) if ix[i] not in (rows[-1], cols[-1])), len(batch) + len(rows) - 1, len(ix) - 1)
+    nest = _loops([ix[i] for i in order], [g.space[i] for i in order], nest)
     if 0 in sizes:
         return "contract", reader, map_schedule(nest, _names(ix, order), ctx.target)
     if rows and cols:
