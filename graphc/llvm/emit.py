@@ -469,8 +469,37 @@ class Emitter(Values):
         extent = self.integer(self.at(self.affine(s.hi)))
         for base in range(0, extent, self.L) if isinstance(extent, int) else (0,):
             self.lane = self.env[s.var] = Lane(base, min(self.L, extent - base) if isinstance(extent, int) else extent)
-            self.stmt(s.body)
+            if not (self.lane.active == self.L and self.across_diagonal(s)):
+                self.stmt(s.body)
         self.lane = None
+
+    def across_diagonal(self, s: For) -> bool:
+        """A square block copied across its diagonal (`for lanes i: for unrolled j: y[.., i] = x[i, .. j]`): rows loaded, shuffled in halves, stored."""
+        match s.body:
+            case For(var, Int(0), Int(n), "unroll", Store(to, ix, Load(of, jx))) if n == self.L > 1 and to.space != "register" != of.space: pass
+            case _: return False
+        self.env[var] = 0
+        source, target = self.place(of, jx), self.place(to, ix)
+        forms = self.forms[id(of), id(jx)], self.forms[id(to), id(ix)]
+        if (target[2] != 1 or source[2] in (0, 1) or source[3] or target[3] or forms[0].coefficient(var) != 1
+                or any(f.moves_otherwise(v) for f in forms for v in (var, s.var))):
+            return False
+        size, V = of.dtype.itemsize, f"<{self.L} x {in_memory(of.dtype)}>"
+        rows = [self.fresh(f"load {V}, ptr {self.address(of, source[0] + k * source[2], source[1])}, align {size}") for k in range(self.L)]
+        half = 1
+        while half < self.L:
+            low = ", ".join(f"i32 {k if not k & half else self.L + k - half}" for k in range(self.L))
+            high = ", ".join(f"i32 {k + half if not k & half else self.L + k}" for k in range(self.L))
+            for k in [k for k in range(self.L) if not k & half]:
+                pair = f"{V} {rows[k]}, {V} {rows[k + half]}"
+                rows[k], rows[k + half] = (self.op(f"shufflevector {pair}, <{self.L} x i32> <{m}>") for m in (low, high))
+            half *= 2
+        for j, row in enumerate(rows):
+            self.env[var] = j
+            at = self.place(to, ix)
+            self.do(f"store {V} {row}, ptr {self.address(to, at[0], at[1])}, align {size}")
+        self.version[to.name] = self.version.get(to.name, 0) + 1
+        return True
 
     def check(self, s: Check) -> None:
         self.checks = True

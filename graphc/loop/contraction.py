@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from ..core.dtype import DType
@@ -113,6 +114,7 @@ def highest(vectors: int, rows: int, most: int, t: Target) -> int:
     return max(r for r in range(1, 2 * rows + 1) if t.tile_fits(r, vectors) or r <= rows) if vectors < most else rows
 
 
+@lru_cache(1 << 10)
 def tile_size(m: int, n: int, t: Target, dtype: DType) -> tuple[int, int, float]:
     """Rows and columns of the register tile, and its cost: the cheapest cover of m x n, where a small tile pays for its loads and its latency.
 
@@ -183,7 +185,7 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     height, width, depth = size_of(s, row), size_of(s, column), math.prod(size_of(s, v) for v in k)
     rows, columns, _ = tile_size(height, width, target, dtype)
     far = lambda a, var: (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
-    large = width * depth * size > target.l2 // 2
+    large = width * depth * size > target.l2
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
     left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype)
@@ -212,7 +214,7 @@ def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acces
         b, inner, last = a.buf, f"{column}i_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
         s = stage(s, column + "c", b, (column + "o", *k, column + "i"))
         if a.along(column) != 1 and a.along(k[-1]) == 1:        # across its diagonal, block by block
-            s = sink(tile(s, last, lanes), last + "i")
+            s = sink(tile(s, last, lanes, unit=lanes), last + "i")
             s = mark(s, **{last + "i": "unroll"})
         s = mark(s, **{inner: "simd"})
     for a in left:

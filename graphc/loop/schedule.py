@@ -339,13 +339,14 @@ def separated(loop: For, forms: list[Form], ranges: Mapping[str, tuple[int, int]
         inner = [(v, k) for v, k in f.variables if v in ranges and v != var]
         moving = [o for o in f.others if any(mentions(o[0], v) for v in ranges)]
         rest = (sorted((v, k) for v, k in f.variables if v not in ranges and v != var), [o for o in f.others if o not in moving])
+        big = [k for v, k in inner if abs(k) >= c and ranges[v][1] > 0]
         span = bounds(Form(f.const, [(v, k) for v, k in inner if abs(k) < c], moving), ranges)
         if span is None or (fixed is not None and rest != fixed):
             return False
         fixed = rest
         if span not in spans:
             spans.append(span)
-        step = math.gcd(step, *(k for _, k in inner if abs(k) >= c))
+        step = math.gcd(step, *big)
     for a in spans:
         for b in spans:
             low, high = b[0] - a[1], b[1] - a[0]
