@@ -159,6 +159,10 @@ class Tensor(Methods):
     def storage(self) -> Storage | None:
         return self._storage
 
+    def _structure(self) -> tuple[Any, ...]:
+        """What a trace that reads this leaf depends on. Freezing and unfreezing comes back to the former trace."""
+        return self._requires_grad, self._storage, tuple(self._hooks.values())
+
     def rehouse(self, storage: Storage) -> None:
         """Let this leaf live in another storage, of another element type perhaps, from now on. Its gradient is forgotten; traces that met it are stale."""
         self._storage, self._type, self._value = storage, storage.type, None

@@ -136,6 +136,8 @@ class Tracer(Tape):
     def read(self, storage: Storage, tensor: Tensor) -> Node:
         """The value now. Where the tensor requires a gradient, the node is a leaf to reverse mode."""
         cell = self.cell(storage)
+        if tensor.dtype.is_float:                                       # it may ask for a gradient by the next call, or no longer
+            self.depends(tensor)
         if not tensor.requires_grad:
             return cell.now
         if cell.leaf_of is not cell.now:                                # after an update the parameter is a leaf again
@@ -143,7 +145,6 @@ class Tracer(Tape):
         if cell.leaf not in self.leaves:
             self.leaves[cell.leaf] = weakref.ref(tensor)
             self.active.add(cell.leaf)
-            self.depends(tensor)
         return cell.leaf
 
     def write(self, storage: Storage, node: Node) -> None:
