@@ -125,7 +125,7 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
 
 def one_hot(tensor: Tensor, num_classes: int) -> Tensor:
     """1 where the last (new) axis counts to the entry, else 0: i64 of shape (..., num_classes). An entry outside 0..num_classes-1 raises."""
-    return xp.one_hot(xp.asarray(tensor), num_classes)
+    return xp.one_hot(xp.check_index(tensor, num_classes), num_classes)
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------------------

@@ -229,6 +229,8 @@ class Optimizer:
         renewed: dict[tuple[int, float], Tensor] = {}
         for p, n in steps.items():
             old = before.get(p)
+            if old is None and n == 0:
+                continue
             users = [q for q, c in before.items() if c is old] if old is not None else []
             if old is not None and all(steps[q] == n for q in users):
                 assert old.storage is not None

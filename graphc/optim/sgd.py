@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import array as xp
+from ..core.dtype import f64
 from ..core.errors import GraphError
 from ..trace.tensor import Tensor
 from .optimizer import Group, Optimizer, Pairs, check_range
@@ -48,7 +48,7 @@ class SGD(Optimizer):
             g = decay * p - g if maximize else g + decay * p
             if momentum:
                 v = self._slot(p, "momentum_buffer")
-                keep = xp.where(count[p] > 1.0, 1.0 - damp, 1.0).astype(p.dtype)    # v starts at 0: the first time it becomes g
+                keep = (1.0 - damp * (count[p] > 1.0).astype(f64)).astype(p.dtype)  # v starts at 0: the first time it becomes g
                 new = mu * v + keep * g
                 v.copy_(new)
                 g = g + mu * new if nesterov else new
