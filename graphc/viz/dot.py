@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo, users
 from .label import EDGES, LONG, NODES, attributes, clean, constant_text, graph_look, lane_look, module_look, node_look, unseen_look, written_look
-from .lanes import assign_lanes, assign_scopes, depth, update_parts
+from .lanes import assign_lanes, assign_scopes, choose_rows, depth, update_parts
 from .theme import KEPT, LANES, PHASES
 
 HOLD = 3                                                # unseen edges that hold a lane in its place
@@ -92,7 +92,7 @@ class _Writer:
                 joint = f"joint{k}"
                 lane.rows.append(f"{joint} {unseen_look()}")
                 self.edges += [f"  {end} -> {joint} [style=invis]" for end in ends[parts[k - 1]]]
-                self.edges += [f"  {joint} -> {top} [style=invis]" for top in tops[parts[k]] if top not in self.below]
+                self.edges += [f"  {joint} -> {top} [style=invis]" for top in tops[parts[k]]]
 
     def cluster(self, box: Box, pad: str, look: str | None) -> None:
         """A box and what is in it; without a look, its lines alone."""
@@ -114,7 +114,7 @@ class _Writer:
         drawn = [n for n in order if n not in folded]
         name = {n: f"{node}{k}" for k, n in enumerate(drawn)}
         lane = assign_lanes(graph, order) if inside is None else dict.fromkeys(order, inside)
-        scope = assign_scopes(graph, order)
+        scope = assign_scopes(graph, order, lane)
         parts = update_parts(graph, order, lane) if inside is None else {}
         scope |= {n: (part,) for n, part in parts.items()}
         states = {s.read: s.name for s in graph.states}
@@ -125,7 +125,7 @@ class _Writer:
 
         for n in drawn:
             names[lane[n]].append(name[n])
-            if n in parts:
+            if n in parts and not any(parts.get(i) == parts[n] and i not in folded for i in n.inputs):
                 tops[parts[n]].append(name[n])
             box = lanes[lane[n]].inner(scope[n])
             box.rows.append(f"{name[n]} {node_look(n, graph.where(n), folded, states.get(n), n in outputs)}")
@@ -155,9 +155,8 @@ class _Writer:
                 if s.write in parts:
                     ends[parts[s.write]].append(f"{state}{k}")
         if parts:
-            high = depth(order, [n for n in drawn if lane[n] == "forward"])
-            low = depth(order, list(parts)) + 1
-            self.stack(list(ends), tops, ends, lanes["update"], max(1, high // low))
+            rows = choose_rows(len(ends), depth(order, list(parts)), depth(order, [n for n in drawn if lane[n] == "forward"]))
+            self.stack(list(ends), tops, ends, lanes["update"], rows)
         return names
 
     def edge(self, value: str, reader: str, kind: str, start: str, end: str, mirror: bool) -> None:

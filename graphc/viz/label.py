@@ -23,8 +23,8 @@ TELLING = ("axes", "axis", "index", "length", "k")      # attributes worth a wor
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters, the last an ellipsis where some are missing."""
-    return text if len(text) <= most else text[:most - 1] + "…"
+    """At most so many characters, an ellipsis in the middle where some are missing: the end of a path says as much as its beginning."""
+    return text if len(text) <= most else f"{text[:most // 2]}…{text[len(text) - (most - 1) // 2:]}"
 
 
 def clean(text: str, most: int = SHORT) -> str:

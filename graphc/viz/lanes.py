@@ -1,6 +1,7 @@
 """Where a node stands in the picture: its lane, its module, and in the update lane the parameter it is the update of."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..core.types import TensorType
@@ -25,17 +26,17 @@ def assign_lanes(graph: Graph, order: Sequence[Node]) -> dict[Node, str]:
     return {n: PHASES[k] for n, k in lane.items()}
 
 
-def assign_scopes(graph: Graph, order: Sequence[Node]) -> dict[Node, tuple[str, ...]]:
-    """The module path of each node; a leaf that only one module reads belongs to it."""
+def assign_scopes(graph: Graph, order: Sequence[Node], lane: dict[Node, str]) -> dict[Node, tuple[str, ...]]:
+    """The module path of each node; a leaf that only one module of its lane reads belongs to it, unless it is an input of the whole."""
     def path(n: Node) -> tuple[str, ...]:
         named = min(graph.where(n).scopes, key=lambda s: (len(s), s), default="")
         return tuple(named.split(".", DEEP - 1)) if named else ()
 
     out = {n: path(n) for n in order}
-    readers = users(order)
+    readers, given = users(order), set(graph.inputs)
     for n in order:
-        if not n.inputs and not out[n]:
-            found = {out[u] for u in readers[n] if u.op.name != "const"}
+        if not n.inputs and not out[n] and n not in given:
+            found = {out[u] for u in readers[n] if lane[u] == lane[n]}
             out[n] = found.pop() if len(found) == 1 else ()
     return out
 
@@ -73,6 +74,16 @@ def update_parts(graph: Graph, order: Sequence[Node], lane: dict[Node, str]) -> 
             if len(found) == 1 and (only := found.pop()) is not None:
                 out[n] = only
     return out
+
+
+def choose_rows(parts: int, low: int, high: int) -> int:
+    """How many parts of the update, each `low` nodes high, stand in a column, beside lanes `high` nodes high: as many as make the picture 4 to 3.
+
+    In heights of a node, the other lanes are about 15 wide and a part 7; a part's frame and its states' new values are 3 high.
+    """
+    def misfit(rows: int) -> float:
+        return abs(math.log((15 + 7 * -(-parts // rows)) / max(high, rows * (low + 3)) / (4 / 3)))
+    return min(range(1, parts + 1), key=misfit, default=1)
 
 
 def depth(order: Sequence[Node], among: Sequence[Node]) -> int:

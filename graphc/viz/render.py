@@ -18,7 +18,7 @@ import uuid
 from ..core.errors import GraphError
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot")
-SHARP = 144                                             # dots per inch of a .png
+SHARP = ((600, 144), (2000, 96))                        # dots per inch of a .png while the DOT text has fewer lines; beyond, 72
 MEND = 'pip install "graphc[viz]", or install Graphviz so that `dot` is on PATH'
 
 # Reads DOT, writes the picture. The arguments: its format, and the resolution or nothing.
@@ -31,14 +31,14 @@ sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
 """
 
 
-def commands(kind: str) -> list[tuple[str, list[str]]]:
+def commands(kind: str, dpi: int | None = None) -> list[tuple[str, list[str]]]:
     """The renderers of this machine, best first: a name, and the command that reads DOT and writes `kind`."""
     found: list[tuple[str, list[str]]] = []
     dot = shutil.which("dot")
     if dot is not None:
-        found.append(("dot", [dot, f"-T{kind}", *([f"-Gdpi={SHARP}"] if kind == "png" else [])]))
+        found.append(("dot", [dot, f"-T{kind}", *([] if dpi is None else [f"-Gdpi={dpi}"])]))
     if sys.executable and importlib.util.find_spec("pygraphviz") is not None:
-        found.append(("pygraphviz", [sys.executable, "-c", _CHILD, kind, *([str(SHARP)] if kind == "png" else [])]))
+        found.append(("pygraphviz", [sys.executable, "-c", _CHILD, kind, *([] if dpi is None else [str(dpi)])]))
     return found
 
 
@@ -53,7 +53,9 @@ def write_picture(dot: str, path: str | os.PathLike[str], *, timeout: float = 60
         _write(target, dot.encode())
         return target
     until = time.monotonic() + timeout
-    renderers, failures = commands(suffix[1:]), list[str]()
+    size = dot.count("\n")
+    dpi = next((dpi for most, dpi in SHARP if size < most), 72) if suffix == ".png" else None
+    renderers, failures = commands(suffix[1:], dpi), list[str]()
     for name, command in renderers:
         try:
             done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=False)

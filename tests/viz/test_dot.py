@@ -21,7 +21,7 @@ from graphc.ir.walk import topo
 from graphc.ops.leaf import input_, splat
 from graphc.viz import to_dot
 from graphc.viz.label import clean, constant_text, einsum_text, op_text
-from graphc.viz.lanes import assign_lanes, update_parts
+from graphc.viz.lanes import assign_lanes, assign_scopes, choose_rows, update_parts
 from graphc.viz.theme import FAMILY, LANES, PHASES
 
 NODE = re.compile(r"^ *((?:n|s)\d+(?:_\w+)?) \[label=(<.*?>|\"\"), fillcolor|^ *((?:n|s)\d+(?:_\w+)?) \[label=(<.*?>|\"\"), shape", re.M)
@@ -158,7 +158,7 @@ def test_hostile_strings_stay_text(hostile: Graph, hostile_strings: list[str]) -
 
 @pytest.mark.parametrize(("text", "want"), [
     ('"', "&quot;"), ("a\\", "a∖"), ("a\n b", "a b"), ("<b>&", "&lt;b&gt;&amp;"), ("\0x", "�x"), ("\ud800", "�"), ("é😀", "é😀"), ("", ""),
-    ("x" * 32, "x" * 32), ("x" * 33, "x" * 31 + "…"), ("x" * 10_000, "x" * 31 + "…"), (" " * 10_000 + "x", "…"), ("\u202ex", "�x"),
+    ("x" * 32, "x" * 32), ("x" * 33, "x" * 16 + "…" + "x" * 15), ("x" * 10_000, "x" * 16 + "…" + "x" * 14 + "…"), (" " * 10_000 + "x", "…"), ("\u202ex", "�x"),
 ])
 def test_clean(text: str, want: str) -> None:
     assert clean(text) == want
@@ -236,6 +236,22 @@ def test_lanes_without_phases() -> None:
     graph = Graph((x,), (y, both), (State("w", w, new),), (), info)
     lane = assign_lanes(graph, topo((*graph.leaves, *graph.roots)))
     assert (lane[x], lane[w], lane[y], lane[g], lane[new], lane[both]) == ("forward", "update", "forward", "backward", "update", "forward")
+
+
+def test_a_parameter_stands_in_its_module_and_an_input_does_not(step: Graph) -> None:
+    order = topo((*step.leaves, *step.roots))
+    scope = assign_scopes(step, order, assign_lanes(step, order))
+    for s in step.states:
+        module, _, rest = s.name.partition(".")
+        assert scope[s.read] == ((module,) if rest in ("weight", "bias") else ())
+    assert [scope[x] for x in step.inputs] == [(), ()]
+
+
+def test_rows_keep_the_picture_in_shape() -> None:
+    assert choose_rows(1, 9, 20) == 1
+    assert choose_rows(4, 5, 20) == 2
+    assert choose_rows(40, 12, 20) in range(3, 9)
+    assert choose_rows(0, 0, 0) == 1
 
 
 def test_update_parts_are_what_only_scalars_join(step: Graph) -> None:

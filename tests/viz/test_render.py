@@ -32,7 +32,7 @@ def test_each_format(step: Graph, tmp_path: Path, suffix: str, magic: bytes) -> 
 
 
 def test_dot_needs_no_renderer(step: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "commands", lambda kind: pytest.fail("asked for a renderer"))
+    monkeypatch.setattr(render, "commands", lambda kind, dpi=None: pytest.fail("asked for a renderer"))
     path = draw(step, str(tmp_path / "step.dot"), title="a title")
     assert path.read_text(encoding="utf-8") == to_dot(step, title="a title")
     assert "a title" in path.read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_without_graphviz(step: Graph, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_slow_renderer_is_stopped(step: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(render, "commands", lambda kind: [("dot", [sys.executable, "-c", "import time; time.sleep(60)"])])
+    monkeypatch.setattr(render, "commands", lambda kind, dpi=None: [("dot", [sys.executable, "-c", "import time; time.sleep(60)"])])
     start = time.monotonic()
     path = draw(step, tmp_path / "step.svg", timeout=0.3)
     assert time.monotonic() - start < 20
@@ -107,10 +107,10 @@ def test_a_renderer_that_fails_gives_way_to_the_next(step: Graph, tmp_path: Path
     words = ("dot", [sys.executable, "-c", "import sys; sys.exit('no such font')"])
     absent = ("dot", [str(tmp_path / "absent")])
     good = ("other", [sys.executable, "-c", "import sys; sys.stdout.write('picture')"])
-    monkeypatch.setattr(render, "commands", lambda kind: [crash, words, absent, good])
+    monkeypatch.setattr(render, "commands", lambda kind, dpi=None: [crash, words, absent, good])
     assert draw(step, tmp_path / "step.svg").read_text() == "picture"
     assert not caplog.records
-    monkeypatch.setattr(render, "commands", lambda kind: [crash, words, absent])
+    monkeypatch.setattr(render, "commands", lambda kind, dpi=None: [crash, words, absent])
     assert draw(step, tmp_path / "step.svg") == tmp_path / "step.dot"
     said = one_sentence(caplog)
     assert "no such font" in said
