@@ -19,7 +19,7 @@ from ..core.loc import user_loc
 from ..core.types import TensorType
 from . import tree
 from .broadcast import native
-from .guards import _Identity
+from .guards import Identity
 from .scalar import Scalar
 from .spec import Spec
 from .storage import Array, check_bytes
@@ -86,7 +86,7 @@ def _key(x: Any, names: Callable[[tree.TreeDef], list[str]], treedef: tree.TreeD
         return _array_key(x, names, treedef, k)
     if isinstance(x, Tensor):
         if x.requires_grad or isinstance(x, Scalar):
-            return "object", _Identity(x)
+            return "object", Identity(x)
         if x.is_traced:
             x.node()                                                    # raises: leaked
         return "array", x.shape, x.dtype
@@ -102,7 +102,7 @@ def _key(x: Any, names: Callable[[tree.TreeDef], list[str]], treedef: tree.TreeD
     if isinstance(x, int):
         return _INT
     if hasattr(x, "_epoch") or callable(x):
-        return "object", _Identity(x)
+        return "object", Identity(x)
     if hasattr(x, "__array__"):
         return _array_key(native(x, f"the argument {names(treedef)[k]}"), names, treedef, k)
     raise GraphTypeError(f"the argument {names(treedef)[k]} is a {type(x).__name__}, which graphc does not take", at=user_loc(),

@@ -74,7 +74,7 @@ def same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and a == b)
 
 
-class _Identity:
+class Identity:
     """Compares by identity, and keeps what it stands for alive so that an id is never used twice."""
 
     __slots__ = ("of",)
@@ -83,7 +83,7 @@ class _Identity:
         self.of = of
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and same(self.of, other.of)
+        return isinstance(other, Identity) and same(self.of, other.of)
 
     def __hash__(self) -> int:
         return id(self.of)
@@ -95,7 +95,7 @@ def _members(x: Any, depth: int) -> Any:
         return (type(x), *(_members(v, depth + 1) for v in x))
     if depth < _DEPTH and type(x) is dict and len(x) <= _WIDTH:
         return (dict, *((k, _members(v, depth + 1)) for k, v in x.items()))
-    return _Identity(x)
+    return Identity(x)
 
 
 def captures(fn: Callable[..., Any]) -> list[Captured]:
