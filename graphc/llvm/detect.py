@@ -1,7 +1,6 @@
 """This host as a Target."""
 from __future__ import annotations
 
-import os
 import platform
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,10 @@ def host() -> Target:
     from llvmlite import binding
 
     cpu, flags = binding.get_host_cpu_name(), binding.get_host_cpu_features()
-    has = lambda *names: all(flags.get(n, False) for n in names)
+
+    def has(*names: str) -> bool:
+        return all(flags.get(n, False) for n in names)
+
     l1, l2 = cache_bytes(1, 32 << 10), cache_bytes(2, 512 << 10)
     if platform.machine().lower() in ("aarch64", "arm64"):
         return Target(cpu, flags.flatten(), 16, 32, True, l1, l2)
@@ -28,12 +30,10 @@ def host() -> Target:
 
 def cache_bytes(level: int, unknown: int) -> int:
     """Bytes of the data cache of a level, as Linux tells; else `unknown`."""
-    root = "/sys/devices/system/cpu/cpu0/cache"
     try:
-        for index in sorted(os.listdir(root)):
-            read = lambda name, at=Path(root, index): (at / name).read_text().strip()
-            if index.startswith("index") and read("level") == str(level) and read("type") in ("Data", "Unified"):
-                size = read("size")
+        for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+            at, kind, size = ((cache / name).read_text().strip() for name in ("level", "type", "size"))
+            if at == str(level) and kind in ("Data", "Unified"):
                 return int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
     except (OSError, ValueError):
         pass

@@ -119,7 +119,6 @@ class StepEmitter(Emitter):
 
     def launch(self, p: Launch) -> None:
         k = self.kernel(p.kernel)
-        assert len(p.args) == len(p.kernel.buffers) and len(p.sizes) == len(p.kernel.sizes), f"launch of {p.kernel.name}"
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
         sizes = [f"i64 {self.integer(self.at(self.affine(e)))}" for e in p.sizes]

@@ -82,12 +82,17 @@ class Values:
         """All lanes combined pairwise, upper half with lower half: a tree that depends on the number of lanes alone."""
         n = self.L
         while n > 1:
-            half, ty = n // 2, typed(dtype, n)
-            pick = lambda a: f"<{half} x i32> <{', '.join(f'i32 {i}' for i in range(a, a + half))}>"
-            low = self.op(f"shufflevector {ty} {text}, {ty} poison, {pick(0)}") if half > 1 else self.op(f"extractelement {ty} {text}, i64 0")
-            high = self.op(f"shufflevector {ty} {text}, {ty} poison, {pick(half)}") if half > 1 else self.op(f"extractelement {ty} {text}, i64 1")
+            half = n // 2
+            low, high = (self.piece(text, dtype, n, at, half) for at in (0, half))
             text, n = self.combine(op, (low, dtype, half), (high, dtype, half))[0], half
         return text
+
+    def piece(self, text: str, dtype: DType, lanes: int, at: int, n: int) -> str:
+        """Lanes at:at+n of a vector of that many."""
+        ty = typed(dtype, lanes)
+        if n == 1:
+            return self.op(f"extractelement {ty} {text}, i64 {at}")
+        return self.op(f"shufflevector {ty} {text}, {ty} poison, <{n} x i32> <{', '.join(f'i32 {i}' for i in range(at, at + n))}>")
 
     def combine(self, op: str, a: Val, b: Val) -> Val:
         """a op b, where an accumulation of bools is `or` and `and`."""
@@ -150,12 +155,11 @@ class Values:
         word = {"//": "div", "%": "rem"}[op]
         if b[0][0] != "%" and b[2] == 1 and int(b[0]) not in (0, -1):
             return self.op(f"{sign}{word} {ty} {x}, {y}"), dtype, lanes
-        const = lambda v: (str(v), dtype, 1)
-        divisor, none = (y, dtype, lanes), const(0)
+        divisor, none, one, down = (y, dtype, lanes), ("0", dtype, 1), ("1", dtype, 1), ("-1", dtype, 1)
         is_zero = self.bin("==", divisor, none)
-        minus = self.bin("==", divisor, const(-1)) if sign == "s" else None
+        minus = self.bin("==", divisor, down) if sign == "s" else None
         odd = self.bin("or", is_zero, minus) if minus else is_zero
-        safe = self.select(odd, const(1), divisor)
+        safe = self.select(odd, one, divisor)
         plain: Val = self.op(f"{sign}{word} {ty} {x}, {self.widen(safe) if lanes > 1 else safe[0]}"), dtype, lanes
         if op == "%":
             return self.select(odd, none, plain)
@@ -191,19 +195,18 @@ class Values:
     def rounded(self, op: str, x: Val) -> Val:
         """Rounding by adding and taking away 2**23 (2**52): for machines whose vectors cannot round."""
         dtype = x[1]
-        lit = lambda v: (literal(v, dtype), dtype, 1)
-        magic = 2.0**23 if dtype is f32 else 2.0**52
+        zero, one, magic = ((literal(v, dtype), dtype, 1) for v in (0.0, 1.0, 2.0**23 if dtype is f32 else 2.0**52))
         size = self.un("abs", x)
-        nearest = self.bin("-", self.bin("+", size, lit(magic)), lit(magic))             # of |x|, to even
+        nearest = self.bin("-", self.bin("+", size, magic), magic)             # of |x|, to even
         if op == "trunc":
-            near = self.bin("-", nearest, self.select(self.bin("<", size, nearest), lit(1.0), lit(0.0)))
+            near = self.bin("-", nearest, self.select(self.bin("<", size, nearest), one, zero))
         else:
             near = self.copysign(nearest, x)
             if op == "floor":
-                near = self.bin("-", near, self.select(self.bin("<", x, near), lit(1.0), lit(0.0)))
+                near = self.bin("-", near, self.select(self.bin("<", x, near), one, zero))
             if op == "ceil":
-                near = self.bin("+", near, self.select(self.bin("<", near, x), lit(1.0), lit(0.0)))
-        return self.select(self.bin("<", size, lit(magic)), self.copysign(near, x), x)
+                near = self.bin("+", near, self.select(self.bin("<", near, x), one, zero))
+        return self.select(self.bin("<", size, magic), self.copysign(near, x), x)
 
     def copysign(self, a: Val, b: Val) -> Val:
         lanes, (x, y) = self.align(a, b)

@@ -30,10 +30,10 @@ def contraction(free: Mapping[str, int | str], summed: Mapping[str, int], produc
     dtype = dtype_of(product)
     a = Buffer(acc, (), dtype, "register")
     inner: Stmt = Accum(a, (), product, op)
-    for var, n in reversed(summed.items()):
+    for var, n in reversed(list(summed.items())):
         inner = For(var, Int(0), lift(n), "serial", inner)
     nest: Stmt = Alloc(a, seq(Store(a, (), neutral(op, dtype) if init is None else init), inner, epilogue(a[()])))
-    for var, size in reversed(free.items()):
+    for var, size in reversed(list(free.items())):
         nest = For(var, Int(0), lift(size), "parallel", nest)
     return nest
 
@@ -184,7 +184,11 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     reads, size = accesses(s, inner=True), dtype.itemsize
     height, width, depth = size_of(s, row), size_of(s, column), math.prod(size_of(s, v) for v in k)
     rows, columns, _ = tile_size(height, width, target, dtype)
-    far = lambda a, var: (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
+
+    def far(a: Access, var: str) -> bool:
+        """Whether steps of var fall into one set of the cache."""
+        return (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
+
     large = width * depth * size > target.l2
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
@@ -292,7 +296,11 @@ def map_schedule(s: Stmt, axes: tuple[str, ...], target: Target) -> Stmt:
         i -= 1
     whole = {x.var: extent(x) for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
     found = accesses(s)
-    score = lambda v: sum((4 if a.store else 1) * (a.along(v) == 1) - (4 if a.store else 1) * (a.along(v) not in (0, 1)) for a in found)
+
+    def score(v: str) -> int:
+        """Neighbours along v, less what would be gathered or scattered; stores count most."""
+        return sum((4 if a.store else 1) * ((a.along(v) == 1) - (a.along(v) not in (0, 1))) for a in found)
+
     candidates = [v for v in names if whole.get(v, 0) > 1]
     if not candidates:
         if not names or names[-1] in whole:

@@ -4,12 +4,13 @@ A loop is named by its variable, every loop of that name changes, and naming a l
 nothing is a mistake that shows as slowness alone. A loop whose order is given up (`sink`, `mark` as parallel or simd) is checked for
 independence: no element that an iteration writes is touched by another.
 """
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 from ..core.dtype import DType, f32
 from ..core.target import Target
@@ -55,10 +56,10 @@ def each(s: Stmt, var: str, f: Callable[[For], Stmt]) -> Stmt:
     return out
 
 
-def mark(s: Stmt, **how: How) -> Stmt:
+def mark(s: Stmt, **how: str) -> Stmt:
     """Change what loops are: mark(s, mi="unroll", ni="simd")."""
     for var, h in how.items():
-        s = each(s, var, partial(marked, how=h))
+        s = each(s, var, partial(marked, how=cast(How, h)))
     return s
 
 
@@ -264,14 +265,13 @@ def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
         init, sums, rest = s.body.body[:first], s.body.body[first:last + 1], s.body.body[last + 1:]
         dtype = s.buf.dtype
         part = Buffer(acc + "_part", (n,), dtype, "register")
-        along = lambda n, body: For(over, Int(0), Int(n), "parallel", body)
         inner = mark(reindex(seq(*sums), s.buf, part, lambda ix: i), **{over: "parallel"})
         folds: list[Stmt] = []
         while lanes and n > lanes:
             n //= 2
-            folds.append(along(n, Accum(part, i, Load(part, (Var(over) + n,)), op)))
+            folds.append(For(over, Int(0), Int(n), "parallel", Accum(part, i, Load(part, (Var(over) + n,)), op)))
         final = For(over, Int(0), Int(n), "serial", Accum(s.buf, (), Load(part, i), op))  # type: ignore[arg-type]
-        start = along(whole, Store(part, i, neutral(op, dtype)))
+        start = For(over, Int(0), Int(whole), "parallel", Store(part, i, neutral(op, dtype)))
         return Alloc(s.buf, Alloc(part, seq(start, inner, *folds, *init, final, *rest)))
 
     out = go(s)

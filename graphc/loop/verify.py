@@ -1,6 +1,7 @@
 """What a well-formed kernel or plan is. Runs on what the lowering makes and on what the schedules leave; the code generator relies on it."""
 from __future__ import annotations  # noqa: I001
 
+import math
 from dataclasses import dataclass, field
 
 from ..core.compat import assert_never
@@ -28,10 +29,8 @@ def verify(x: Kernel | Plan) -> None:
             require(len(args) == len(k.buffers) and len(sizes) == len(k.sizes), f"launch of {k.name}: {len(args)} regions, {len(sizes)} sizes")
             for b, r in zip(k.buffers, args, strict=True):
                 if isinstance(r.start, Int) and all(isinstance(n, int) for n in b.shape):
-                    n = 1
-                    for d in b.shape:
-                        n *= int(d)
-                    require(0 <= r.start.value and (r.start.value + n) * b.dtype.itemsize <= r.region.nbytes, f"launch of {k.name}: {b.name} does not fit {r.region}")
+                    end = r.start.value + math.prod(int(n) for n in b.shape)
+                    require(r.start.value >= 0 and end * b.dtype.itemsize <= r.region.nbytes, f"launch of {k.name}: {b.name} does not fit {r.region}")
         case Steps(body):
             for p in body:
                 verify(p)
