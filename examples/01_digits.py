@@ -58,7 +58,7 @@ def main():
     out = Path("out")
     out.mkdir(exist_ok=True)
     for kind in ("svg", "png"):
-        train_step.draw(out / f"digits_step.{kind}")
+        train_step.lowered.draw(out / f"digits_step.{kind}")
         print(f"drew out/digits_step.{kind}")
 
     accuracy = evaluate(x_test, y_test)

@@ -46,7 +46,8 @@ class Sequential(Module):
     def __getitem__(self, i: int | slice) -> Module | Sequential:
         if isinstance(i, slice):
             return Sequential(OrderedDict(list(self._modules.items())[i]))
-        return list(self._modules.values())[i]
+        found: Module = list(self._modules.values())[i]
+        return found
 
     def __setitem__(self, i: int, module: Module) -> None:
         _add(self, list(self._modules)[i], module)
@@ -75,7 +76,8 @@ class ModuleList(Module):
         return iter(self._modules.values())
 
     def __getitem__(self, i: int) -> Module:
-        return list(self._modules.values())[i]
+        found: Module = list(self._modules.values())[i]
+        return found
 
     def __setitem__(self, i: int, module: Module) -> None:
         _add(self, list(self._modules)[i], module)

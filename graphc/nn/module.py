@@ -72,6 +72,10 @@ class Module:
     """
 
     training: bool
+    _path: str
+    _parameters: dict[str, Parameter | None]
+    _buffers: dict[str, Tensor | None]
+    _modules: dict[str, Any]                                    # Modules, or None
 
     def __init__(self) -> None:
         own = self.__dict__
@@ -136,7 +140,7 @@ class Module:
                 kind = "parameter" if name in self._parameters else "module"
                 raise GraphError(f"{type(self).__name__}.{name} is a {kind} and cannot become a {type(value).__name__}",
                                  fix="nn.Parameter(...), None, or `del` it first" if kind == "parameter" else "a Module, None, or `del` it first")
-            self._table_of(name)[name] = None
+            (self._parameters if name in self._parameters else self._modules)[name] = None
             bump(self)
         elif name in self._buffers:
             self._set_buffer(name, value)

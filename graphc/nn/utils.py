@@ -11,8 +11,9 @@ from ..trace.tape import current, no_grad
 from ..trace.tensor import Tensor
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    return [p for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The parameters that have a gradient, with it."""
+    return [(p, g) for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if (g := p.grad) is not None]
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -26,7 +27,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
         having = _gradients(parameters)
         if not having:
             return xp.asarray(0.0)
-        total = _norm([p.grad for p in having], p_norm)
+        total = _norm([g for _, g in having], p_norm)
         if error_if_nonfinite:
             if current.tracer is not None:
                 raise GraphError("error_if_nonfinite needs the value of the norm, which a compiled function does not have while it is traced",
@@ -34,8 +35,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
             if not math.isfinite(total.item()):
                 raise GraphError(f"the gradients' {norm_type}-norm is {total.item()}, so they cannot be clipped", op="clip_grad_norm_", at=user_loc())
         scale = xp.minimum(max_norm / (total + 1e-6), 1.0)
-        for p in having:
-            p.grad = p.grad * scale.astype(p.grad.dtype)
+        for p, g in having:
+            p.grad = g * scale.astype(g.dtype)
         return total
 
 
@@ -58,5 +59,5 @@ def _norm(grads: list[Tensor], p: float) -> Tensor:
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Bring every element of every gradient into -clip_value..clip_value."""
     with no_grad():
-        for p in _gradients(parameters):
-            p.grad = xp.minimum(xp.maximum(p.grad, -float(clip_value)), float(clip_value))
+        for p, g in _gradients(parameters):
+            p.grad = xp.minimum(xp.maximum(g, -float(clip_value)), float(clip_value))

@@ -37,6 +37,7 @@ class Adam(Optimizer):
     def _update(self, group: Group, pairs: Pairs, count: dict[Tensor, Tensor]) -> None:
         lr, eps, decay = group.scalar("lr"), group.scalar("eps"), group.scalar("weight_decay")
         beta1, beta2 = group.scalar("betas", 0), group.scalar("betas", 1)
+        rest1, rest2 = 1.0 - beta1, 1.0 - beta2
         amsgrad, maximize = self._flags(group)
         scales: dict[int, tuple[Tensor, Tensor]] = {}
         for p, g in pairs:
@@ -50,8 +51,8 @@ class Adam(Optimizer):
             if not self.decoupled:
                 g = g + decay * p
             m, v = self._slot(p, "exp_avg"), self._slot(p, "exp_avg_sq")
-            new_m = m + (1.0 - beta1) * (g - m)
-            new_v = beta2 * v + (1.0 - beta2) * (g * g)
+            new_m = m + rest1 * (g - m)
+            new_v = beta2 * v + rest2 * (g * g)
             m.copy_(new_m)
             v.copy_(new_v)
             if amsgrad:

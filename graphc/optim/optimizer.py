@@ -144,7 +144,8 @@ class Optimizer:
         fresh: Tensor | None = None
         for p in stepping:
             if p not in self._counts:
-                fresh = fresh or self._new_count(0)
+                if fresh is None:
+                    fresh = self._new_count(0)
                 self._counts[p] = fresh
         chosen = set(stepping)
         for shared in {id(c): c for c in (self._counts[p] for p in stepping)}.values():

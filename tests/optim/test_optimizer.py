@@ -176,6 +176,15 @@ def test_counts_part_where_some_parameters_rest(make: Any) -> None:
         assert [float(optimizer.state_dict()["state"][k]["step"]) for k in range(4)] == [4, 4, 8, 8]
 
 
+def test_parameters_that_step_together_share_one_count() -> None:
+    net = model()
+    step = stepper(net, optim.Adam(net.parameters()))
+    step(X)
+    names = [s.name for s in step.lowered.graph.states]
+    assert [n for n in names if n.startswith("step")] == ["step"]
+    assert "exp_avg_sq(2.weight)" in names
+
+
 def test_a_shared_parameter_is_updated_once() -> None:
     w = nn.Parameter(np.float64([1.0, 2.0]))
     optimizer = optim.SGD([w, w], lr=0.5)
