@@ -223,9 +223,8 @@ class Emitter(Memory):
         self.lines += [f"  {i}.next = add nuw nsw i64 {i}, 1", f"  {i}.more = icmp slt i64 {i}.next, {hi}",
                        f"  br i1 {i}.more, label %{head}, label %{end}", f"{end}:"]
         self.block = end
-        if known:
-            self.forget(start, body)
-        else:
+        self.forget(start, body)
+        if not known:
             self.merge(start, before, latch)
 
     def carry(self, written: frozenset[str]) -> tuple[Registers, dict[tuple[str, int], str]]:

@@ -208,8 +208,9 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     """One rounding: by way of f64 in f32 (where the product is exact, and a second rounding all but never shows), of fractions in f64."""
     if a.dtype == f32.numpy:
         return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
-    if np.isfinite([a, b, c]).all() and a * b + c != 0 and np.isfinite(a * b + c):
-        return np.float64(float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))))
+    if np.isfinite([a, b, c]).all() and np.isfinite(a * b + c):
+        exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+        return np.float64(float(exact)) if exact else a * b + c
     return a * b + c
 
 
