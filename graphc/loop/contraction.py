@@ -14,8 +14,8 @@ from typing import Literal
 from ..core.dtype import DType
 from ..core.target import Target
 from .affine import place
-from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, seq, walk
-from .schedule import ScheduleError, chunks, collapse, each, extent, lanes_of, mark, neutral, partial_sums, sink, stage, tile
+from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, postorder, seq, walk
+from .schedule import ScheduleError, chunks, collapse, each, extent, lanes_of, mark, neutral, partial_sums, sink, spill, stage, tile
 
 Op = Literal["+", "*", "max", "min"]
 
@@ -184,6 +184,8 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     reads, size = accesses(s, inner=True), dtype.itemsize
     height, width, depth = size_of(s, row), size_of(s, column), math.prod(size_of(s, v) for v in k)
     rows, columns, _ = tile_size(height, width, target, dtype)
+    acc = accumulator(s)
+    long = epilogue_work(s, acc) > LONG
 
     def far(a: Access, var: str) -> bool:
         """Whether steps of var fall into one set of the cache."""
@@ -201,7 +203,15 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
         s = in_registers(s, row, column, rows, columns, target, dtype, by_columns=width > height)
     if size_of(s, k[-1]) >= 8:
         s = mark(tile(s, k[-1], 2), **{k[-1] + "i": "unroll"})
-    return s
+    return spill(s, acc, row + "i", column + "i", target.lanes(dtype)) if long else s
+
+
+LONG = 24                                                       # operations of an epilogue that is better not unrolled over the tile
+
+
+def epilogue_work(s: Stmt, acc: str) -> int:
+    """The operations of what follows the sum, for one element."""
+    return sum(1 for x in walk(s) if isinstance(x, Store) and x.buf.name != acc for _ in postorder(x.value, {}))
 
 
 def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Access], left: list[Access], rows: int, columns: int, group: int,

@@ -130,7 +130,8 @@ def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: st
 def sink(s: Stmt, var: str, into: str = "") -> Stmt:
     """Push a parallel loop down to the leaves, or just inside the loop `into` (interchange).
 
-    Down to the leaves it is unroll-and-jam: a scalar allocated on the way gains an axis, and that is register tiling.
+    Down to the leaves it is unroll-and-jam: a scalar allocated on the way gains an axis, and that is register tiling. A run of statements
+    without loops is one leaf: its scalars stay scalars.
     """
     def go(s: For) -> Stmt:
         if s.how != "parallel":
@@ -142,10 +143,11 @@ def sink(s: Stmt, var: str, into: str = "") -> Stmt:
         def push(x: Stmt) -> Stmt:
             nonlocal arrived
             match x:
+                case _ if straight(x): return replace(s, body=x)
+                case Seq(body): return seq(*(push(seq(*run)) if flat else push(run[0]) for flat, run in runs(body)))
                 case For(v, _, _, _, body) if v == into:
                     arrived = True
                     return replace(x, body=replace(s, body=body))
-                case Store() | Accum() | Check(): return replace(s, body=x)
                 case Alloc(buf, body):
                     if not isinstance(s.hi, Int):
                         raise ScheduleError(f"sink {var}: {buf.name} would gain an axis of symbolic size")
@@ -161,6 +163,49 @@ def sink(s: Stmt, var: str, into: str = "") -> Stmt:
         return out
 
     return each(s, var, go)
+
+
+def straight(s: Stmt) -> bool:
+    """Whether there is no loop in it."""
+    return not any(isinstance(x, For | While) for x in walk(s))
+
+
+def runs(body: tuple[Stmt, ...]) -> list[tuple[bool, list[Stmt]]]:
+    """The statements in order: neighbours without loops together, others alone."""
+    out: list[tuple[bool, list[Stmt]]] = []
+    for x in body:
+        if (flat := straight(x)) and out and out[-1][0]:
+            out[-1][1].append(x)
+        else:
+            out.append((flat, [x]))
+    return out
+
+
+def spill(s: Stmt, acc: str, row: str, column: str, lanes: int) -> Stmt:
+    """What follows the sum reads it from an array in memory, in loops that are not unrolled: for epilogues whose text is long.
+
+    acc: ..; unroll i: simd j: f(acc[i, j])   ->   acc: ..; tile: unroll i: simd j: tile[i, j] = acc[i, j]; serial i: serial jo: simd j: f(tile[i, jo*lanes + j])
+    """
+    def go(x: Stmt) -> Stmt:
+        match x:
+            case Alloc(buf, Seq(body)) if buf.name == acc and isinstance(body[-1], For):
+                *sums, last = body
+                i, j = (next(y for y in walk(last) if isinstance(y, For) and y.var == v) for v in (row, column))
+                tile_ = Buffer(acc + "_tile", buf.shape, buf.dtype, "scratch")
+                at = (Var(row), Var(column))
+                copy = replace(i, body=replace(j, body=Store(tile_, at, Load(buf, at))))
+                rest = reindex(j.body, buf, tile_, lambda ix: ix)
+                n = extent(j)
+                if n > lanes and n % lanes == 0:
+                    outer = column + "v"
+                    rest = subst(rest, {column: Var(outer) * lanes + Var(column)})
+                    rest = For(outer, Int(0), Int(n // lanes), "serial", For(column, Int(0), Int(lanes), "simd", rest))
+                else:
+                    rest = replace(j, body=rest)
+                return Alloc(buf, Alloc(tile_, seq(*sums, copy, replace(i, how="serial", body=rest))))
+            case _: return map_stmt(x, go)
+
+    return go(s)
 
 
 def collapse(s: Stmt, outer: str, inner: str, name: str = "") -> Stmt:

@@ -76,10 +76,11 @@ def _values(members: Sequence[Node], reader: Reader, ix: Index, ctx: Context) ->
     registers: list[Buffer] = []
     sets: list[Stmt] = []
     writes: list[Stmt] = []
+    several = sum(len(ctx.results(n)) for n in members) > 1
     for n in members:
         if n not in reader.lets:
             value = reader.at(n, ix)
-            if len(members) > 1 or len(ctx.results(n)) > 1:
+            if several or n is not members[-1]:
                 reg = Buffer(f"v{len(registers)}", (), n.tensor.dtype, "register")
                 registers.append(reg)
                 sets.append(Store(reg, (), value))
