@@ -16,7 +16,7 @@ from ..core.dtype import DType, f32
 from ..core.target import Target
 from .affine import Form, bounds, form, mentions, place
 from .ir import (  # isort: skip
-    Accum, Alloc, Buffer, Check, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
+    Accum, Alloc, Buffer, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
     walk,
 )
 
@@ -184,7 +184,8 @@ def runs(body: tuple[Stmt, ...]) -> list[tuple[bool, list[Stmt]]]:
 def spill(s: Stmt, acc: str, row: str, column: str, lanes: int) -> Stmt:
     """What follows the sum reads it from an array in memory, in loops that are not unrolled: for epilogues whose text is long.
 
-    acc: ..; unroll i: simd j: f(acc[i, j])   ->   acc: ..; tile: unroll i: simd j: tile[i, j] = acc[i, j]; serial i: serial jo: simd j: f(tile[i, jo*lanes + j])
+    acc: ..; unroll i: simd j: f(acc[i, j])
+    ->   acc: ..; tile: unroll i: simd j: tile[i, j] = acc[i, j]; serial i: serial jo: simd j: f(tile[i, jo*lanes + j])
     """
     def go(x: Stmt) -> Stmt:
         match x:

@@ -13,7 +13,7 @@ from graphc.core.target import Target
 from graphc.loop.contraction import contraction, in_registers
 from graphc.loop.interp import run
 from graphc.loop.ir import Accum, Alloc, Buffer, For, Int, Kernel, Lit, Select, Stmt, Store, Var, seq, walk
-from graphc.loop.schedule import ScheduleError, chunks, collapse, dependence, each, lanes_of, mark, partial_sums, sink, stage, tile
+from graphc.loop.schedule import ScheduleError, chunks, collapse, dependence, each, lanes_of, mark, partial_sums, sink, spill, stage, tile
 from graphc.loop.text import show
 from graphc.loop.verify import verify
 
@@ -51,6 +51,25 @@ def test_every_step_of_a_register_tile(golden) -> None:          # type: ignore[
         texts.append(show(s))
     means_the_same(s)
     golden("\n\n".join(texts), "loop/gemm_steps")
+
+
+def test_a_rolled_epilogue() -> None:
+    """The tile goes to memory, and what follows the sum is a loop over it: full vectors one at a time, a tail as it is."""
+    for columns in (8, 12):
+        s = spill(mark(in_registers(nest(), "m", "n", 3, columns, SMALL, f32), mi="unroll", ni="simd"), "acc", "mi", "ni", 4)
+        means_the_same(s)
+        assert any(x.var == "niv" for x in walk(s) if isinstance(x, For))
+        assert not any(isinstance(x, For) and x.how == "unroll" for e in walk(s) if isinstance(e, For) and e.var == "niv" for x in walk(e))
+
+
+def test_a_run_without_loops_keeps_its_scalars() -> None:
+    """Two stores of one register: sunk as one block, the register stays of rank 0 though the accumulator gains axes."""
+    v = Buffer("v", (), f32, "register")
+    s = contraction({"m": M, "n": N}, {"k": K}, A[m, k] * B[k, n],
+                    lambda x: Alloc(v, seq(Store(v, (), x + bias[n]), Store(C, (m, n), Select(v[()] < zero, zero, v[()])))))
+    s = in_registers(s, "m", "n", 3, 8, SMALL, f32)
+    means_the_same(s)
+    assert {x.buf.shape for x in walk(s) if isinstance(x, Alloc) and x.buf.name == "v"} == {()}
 
 
 def test_packing(golden) -> None:                                # type: ignore[no-untyped-def]
