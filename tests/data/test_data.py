@@ -108,7 +108,7 @@ def test_any_data_set_is_stacked() -> None:
     (lambda: DataLoader(np.zeros(3), batch_size=2.5), "batch_size must be a whole number >= 1, got 2.5"),
     (lambda: DataLoader(np.zeros(3), seed=-1), "seed must be a whole number >= 0, got -1"),
     (lambda: DataLoader(42), "cannot read a int"),
-    (lambda: DataLoader(np.zeros(3)).set_epoch(-1), "an epoch is a whole number >= 0"),
+    (lambda: DataLoader(np.zeros(3)).set_epoch(-1), "an epoch must be a whole number >= 0, got -1"),
 ])
 def test_errors(make: object, words: str) -> None:
     with pytest.raises(GraphError, match=words):
