@@ -83,7 +83,7 @@ class Emitter(Memory):
         buf, at = s.buf, self.place(s.buf, s.index)
         if self.lane is not None and not at[2] and not at[3] and buf.name not in self.own:
             self.across(s, at)
-        elif self.lane is not None and at[2] != 1 and buf.space != "register":
+        elif self.lane is not None and at[3] and buf.space != "register":
             self.one_by_one(s, at)
         elif s.op == "+" and isinstance(s.value, Bin) and s.value.op == "*" and buf.dtype.is_float:
             a, b = self.evaluate(s.value.a), self.evaluate(s.value.b)
@@ -106,10 +106,9 @@ class Emitter(Memory):
         """Lanes that may meet in one element: in order."""
         assert self.lane is not None
         n = self.lane.active
-        assert isinstance(n, int), f"lanes of a run-time number accumulate into {s.buf.name} by an index that is not theirs alone"
         text, dtype, ty = self.widen(self.evaluate(s.value)), s.buf.dtype, in_memory(s.buf.dtype)
-        mask = self.masks[-1] if self.masks else None
-        for k, p in enumerate(self.each_lane(s.buf, at, n)):
+        mask = self.mask() if self.masks or not isinstance(n, int) else None
+        for k, p in enumerate(self.each_lane(s.buf, at, n if isinstance(n, int) else self.L)):
             new: Val = self.op(f"extractelement {typed(dtype, self.L)} {text}, i64 {k}"), dtype, 1
             if mask is not None:
                 on: Val = self.op(f"extractelement <{self.L} x i1> {mask}, i64 {k}"), bool_, 1

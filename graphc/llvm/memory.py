@@ -6,6 +6,7 @@ to their elements only, and so is every access; it costs nothing.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..core.compat import assert_never
@@ -101,10 +102,16 @@ class Memory(Values):
             lanes, (x, y) = self.align(self.index(a), self.index(d))
             name = self.op(f"{word} {typed(i64, lanes)} {x}, {y}")
             return (0, ((name, 1),), 0, ()) if lanes == 1 else (0, (), 0, ((name, 1),))
-        n, rest = d[0], tuple((t, c) for t, c in a[1] if c % d[0])
-        first = a[0] % n
-        if not rest and not a[3] and (a[2] == 0 or (a[2] > 0 and first + a[2] * (self.L - 1) < n)):
-            return (a[0] // n, tuple((t, c // n) for t, c in a[1]), 0, ()) if e.op == "//" else (first, (), a[2], ())
+        n, whole, rest = d[0], tuple((t, c // d[0]) for t, c in a[1] if not c % d[0]), tuple((t, c) for t, c in a[1] if c % d[0])
+        grain = math.gcd(n, *(c for _, c in rest))              # the rest moves in steps of this, the lanes within one
+        first = a[0] % grain
+        if not a[3] and a[2] >= 0 and first + a[2] * (self.L - 1) < grain:
+            if not rest:
+                return (a[0] // n, whole, 0, ()) if e.op == "//" else (first, (), a[2], ())
+            base = self.integer((a[0] - first, rest, 0, ()))
+            if e.op == "//":
+                return 0, (*whole, (self.op(f"udiv i64 {base}, {n}"), 1)), 0, ()
+            return first, ((self.op(f"urem i64 {base}, {n}"), 1),), a[2], ()
         text, _, lanes = self.index(a)
         wide = str(n) if lanes == 1 else f"splat (i64 {n})"
         name = self.op(f"{'udiv' if e.op == '//' else 'urem'} {typed(i64, lanes)} {text}, {wide}")
