@@ -7,7 +7,7 @@ import sys
 from math import e, inf, nan, pi
 
 from . import array as _array
-from . import autograd, nn, optim
+from . import nn, optim
 from .array import *  # noqa: F403
 from .core.dims import Dim
 from .core.dtype import DType
@@ -24,7 +24,8 @@ from .core.dtype import u32 as uint32
 from .core.dtype import u64 as uint64
 from .core.errors import GraphError, GraphIndexError, GraphTypeError
 from .driver import CompiledFunction, Lowered, compile
-from .trace.autograd import grad, value_and_grad
+from .trace import autograd
+from .trace.functional import grad, value_and_grad
 from .trace.generator import Generator, default_generator, manual_seed
 from .trace.methods import provide_namespace as _provide_namespace
 from .trace.scalar import scalar

@@ -1,34 +1,29 @@
-"""Gradients as the user spells them: `backward()` and .grad as in torch.autograd, `grad` and `value_and_grad` of functions as in JAX.
+"""torch.autograd's words: `backward`, `grad` (of tensors, not of functions: that is `gx.grad`), hooks, and what .grad is.
 
 Reverse mode itself is `transform.grad.vjp`; here are its ways in and out: which nodes are leaves, what hooks see, where the results go. In a
 trace p.grad lives in the tracer, so a trace that fails has changed nothing; whether it outlives the call is settled when the trace ends.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.dtype import f32
 from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..interp.numpy import evaluate
 from ..ir.node import Node
 from ..ir.walk import topo
-from ..ops import leaf, movement
+from ..ops import leaf
 from ..transform.grad import vjp
-from . import tree
 from .broadcast import describe, from_array, lift
 from .storage import Storage
-from .tape import current, eager, enable_grad, no_grad
-from .tensor import Tensor, apply, concrete, grad_is_inside, provide_gradients
+from .tape import current, eager, enable_grad, is_grad_enabled, no_grad
+from .tensor import Tensor, concrete, grad_is_inside, provide_gradients
 from .tracer import GradEntry, Tracer, phase
 
-__all__ = ["backward", "enable_grad", "grad", "no_grad", "value_and_grad"]
-
-# ---- torch's words -------------------------------------------------------------------------------------------------------------------
+__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad"]
 
 
 def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
@@ -50,14 +45,14 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
             wanted += [(t.node(), t) for t in _sequence(inputs) if id(t) not in kept]
         else:
             wanted = _leaves(nodes)
-        grads = _pull(nodes, cotangents, [n for n, _ in wanted], create_graph)
+        grads = pull(nodes, cotangents, [n for n, _ in wanted], create_graph)
         loss = describe(outputs[0]) if outputs[0].name else "loss"
         for (_, t), g in zip(wanted, grads):
             _name_gradient(loss, t, g)
             _accumulate(t, g)
 
 
-def grad_of(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None, retain_graph: bool | None = None,
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None, retain_graph: bool | None = None,
             create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
     """torch.autograd.grad: the derivatives of outputs by inputs, as a tuple; .grad stays as it is.
 
@@ -75,7 +70,7 @@ def grad_of(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor
         if unused and not allow_unused:
             raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(),
                              fix="allow_unused=True gives None for it")
-        grads = _pull(nodes, cotangents, wrt, create_graph)
+        grads = pull(nodes, cotangents, wrt, create_graph)
     return tuple(g if n in reached else None for g, n in zip(grads, wrt))
 
 
@@ -116,8 +111,9 @@ def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node]
 def _leaves(outputs: Sequence[Node]) -> list[tuple[Node, Tensor]]:
     """The leaves and the retained inner nodes that the outputs depend on, in order of the graph."""
     tape = current.tracer or eager
+    ends = set(tape.leaves) if current.tracer is None else {*tape.leaves, *current.tracer.stopped_nodes()}
     found = []
-    for n in topo(outputs):
+    for n in topo(outputs, stop=ends):
         for table in (tape.leaves, tape.retained):
             t = table[n]() if n in table else None
             if t is not None and t.requires_grad:
@@ -126,7 +122,7 @@ def _leaves(outputs: Sequence[Node]) -> list[tuple[Node, Tensor]]:
     return found
 
 
-def _pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node], create_graph: bool) -> list[Tensor]:
+def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node], create_graph: bool) -> list[Tensor]:
     """vjp with hooks, and its results as Tensors."""
     tape = current.tracer or eager
     hooks = {n: dict(table) for n, table in tape.hooks.items() if table}
@@ -147,14 +143,14 @@ def _pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Nod
 
     nodes = vjp(outputs, cotangents, wrt, on_cotangent if hooks else None)
     if current.tracer is not None:
-        if create_graph:
-            current.tracer.active.update(nodes)
+        current.tracer.active.update(nodes)                             # without create_graph they are constants, where they meet what is not
         return [Tensor.from_node(n, requires_grad=create_graph) for n in nodes]
     return _evaluated(nodes, create_graph)
 
 
 def _wrap(node: Node, create_graph: bool) -> Tensor:
     if current.tracer is not None:
+        current.tracer.active.add(node)
         return Tensor.from_node(node, requires_grad=create_graph)
     return _evaluated([node], create_graph)[0]
 
@@ -264,84 +260,3 @@ def assign_grad(tracer: Tracer, t: Tensor, value: Tensor | None) -> None:
 
 
 provide_gradients(read_grad, assign_grad, lambda t, gradient, retain, create, inputs: backward(t, gradient, retain, create, inputs))
-
-
-# ---- JAX's words ---------------------------------------------------------------------------------------------------------------------
-
-
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """The function that gives (f(x), df/dx): the gradient has the tree of the argument (or a tuple of them for several argnums).
-
-    f returns a floating scalar, with has_aux=True a pair (scalar, anything else). Works eagerly, inside a trace, and on its own result.
-    """
-    @wraps(f, updated=())
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        picked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        args_list = list(args)
-        trees = []
-        fresh: list[Tensor] = []
-        for k in picked:
-            if not -len(args) <= k < len(args):
-                raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc())
-            leaves, treedef = tree.flatten(args_list[k])
-            mine = [_fresh(x) for x in leaves]
-            trees.append((treedef, len(mine)))
-            fresh += mine
-            args_list[k] = treedef.unflatten(mine)
-        with enable_grad():
-            out = f(*args_list, **kwargs)
-            out, aux = out if has_aux else (out, None)
-            if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_float:
-                got = out.type if isinstance(out, Tensor) else type(out).__name__
-                raise GraphError(f"grad needs a function that returns a floating scalar, got {got}", at=user_loc(), fix=".mean() or .sum() of what it returns")
-            with phase("backward"):
-                if current.tracer is not None:
-                    current.tracer.here()
-                grads = _pull([out.node()], [leaf.splat(1.0, out.type)], [x.node() for x in fresh], True)
-        parts, at = [], 0
-        for treedef, n in trees:
-            parts.append(treedef.unflatten(grads[at:at + n]))
-            at += n
-        result = parts[0] if isinstance(argnums, int) else tuple(parts)
-        return ((out, aux), result) if has_aux else (out, result)
-    return wrapped
-
-
-def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """The gradient of a scalar function by its argument(s): `gx.grad(f)(x)`; nest it for higher orders. See `value_and_grad`.
-
-    >>> import graphc as gx
-    >>> gx.grad(gx.grad(lambda x: x ** 3))(2.0).item()
-    12.0
-    """
-    both = value_and_grad(f, argnums, has_aux)
-
-    @wraps(f, updated=())
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        value, g = both(*args, **kwargs)
-        return (g, value[1]) if has_aux else g
-    return wrapped
-
-
-def _fresh(x: Any) -> Tensor:
-    """The argument as a node of its own, so that the gradient by it is not the gradient by other uses of the same Tensor."""
-    if isinstance(x, bool) or (isinstance(x, Tensor) and not x.dtype.is_float):
-        raise GraphError(f"grad by an argument of type {x.type if isinstance(x, Tensor) else 'bool'}: only floating tensors have gradients", at=user_loc(),
-                         fix=".astype(gx.float32), or choose argnums without it")
-    x = lift(x)
-    if not isinstance(x, Tensor):
-        x = from_array(float(x), f32)
-    if not x.dtype.is_float:
-        raise GraphError(f"grad by an argument of type {x.type}: only floating tensors have gradients", at=user_loc(),
-                         fix=".astype(gx.float32), or choose argnums without it")
-    if not x.requires_grad and current.tracer is None:
-        out = Tensor.from_value(x.numpy(), weak=x.weak)
-    else:
-        with enable_grad():
-            out = apply(movement.reshape, x, shape=x.shape)
-    out._requires_grad = True
-    if current.tracer is not None:
-        current.tracer.active.add(out.node())
-    elif out._node is not None:
-        eager.values.setdefault(out._node, out._value)                  # type: ignore[arg-type]
-    return out

@@ -37,15 +37,18 @@ def lift(x: Any) -> Operand:
 
 def from_array(x: Any, dtype: DType | None = None) -> Tensor:
     """A Tensor with a copy of array-like data; in a trace, a constant of the graph."""
-    a = native(x) if dtype is None else native(x).astype(dtype.numpy)
+    a = native(x, dtype=dtype)
     if current.tracer is None:
         return Tensor.from_value(np.array(a, order="C"))
     current.tracer.here()
     return Tensor.from_node(current.tracer.constant(x if isinstance(x, np.ndarray) and dtype is None else a))
 
 
-def native(x: Any, what: str = "this value") -> np.ndarray[Any, Any]:
-    """x as an array of a dtype graphc has, in native byte order. Python floats become f32, as in torch; refuses objects, strings, complex, masks."""
+def native(x: Any, what: str = "this value", dtype: DType | None = None) -> np.ndarray[Any, Any]:
+    """x as an array of that dtype, or of its own if graphc has it, in native byte order. Python floats become f32, as in torch.
+
+    Refuses objects, strings, complex numbers and masks.
+    """
     if isinstance(x, np.ma.MaskedArray):
         raise GraphTypeError(f"{what} is a masked array, and graphc has no masks", at=user_loc(), fix="x.filled(value) first")
     if isinstance(x, np.ndarray):
@@ -58,12 +61,14 @@ def native(x: Any, what: str = "this value") -> np.ndarray[Any, Any]:
             a = np.asarray(x)
         except ValueError as e:
             raise GraphTypeError(f"{what} is no array: {e}", at=user_loc()) from None
-        if a.dtype == np.float64 and not hasattr(x, "__array__"):
+        if dtype is None and a.dtype == np.float64 and not hasattr(x, "__array__"):
             a = a.astype(np.float32)
     if from_numpy(a.dtype.newbyteorder("=")) is None:
         kind = {"O": "Python objects", "U": "strings", "S": "bytes", "c": "complex numbers", "M": "dates", "m": "time spans", "V": "records"}
         raise GraphTypeError(f"{what} has dtype {a.dtype}{f' ({kind[a.dtype.kind]})' if a.dtype.kind in kind else ''}, which graphc does not have",
                              at=user_loc(), fix="numpy.asarray(x, numpy.float32), say")
+    if dtype is not None:
+        return a.astype(dtype.numpy, copy=False)
     return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
 

@@ -23,7 +23,8 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     n = int(np.prod(shape, dtype=object)) if shape else 1
     raw = np.empty(n * dtype.itemsize + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start:start + n * dtype.itemsize].view(dtype).reshape(shape)
+    out: Array = np.ndarray(shape, dtype, buffer=raw, offset=start)
+    return out
 
 
 class Storage:

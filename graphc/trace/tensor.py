@@ -21,7 +21,7 @@ from ..interp.numpy import evaluate
 from ..ir.node import Node
 from ..ir.op import Op
 from ..ops import leaf, tuples
-from .guards import Identity, bump
+from .guards import bump
 from .methods import Methods, function, functions, provide, provide_namespace
 from .storage import Array, Storage, check_bytes
 from .tape import HookFn, current, eager, no_grad
@@ -370,10 +370,6 @@ class Tensor(Methods):
                 self._node = None
                 bump(self)
         return self
-
-    def _structure(self) -> Any:
-        """What a trace depends on beside the value."""
-        return self._requires_grad, tuple(map(Identity, self._hooks.values()))
 
     @property
     def grad(self) -> Tensor | None:

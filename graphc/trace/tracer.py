@@ -205,6 +205,10 @@ class Tracer(Tape):
             self._stopped[node] = elementwise.stop_gradient(node)
         return self._stopped[node]
 
+    def stopped_nodes(self) -> list[Node]:
+        """The nodes that no gradient flows below."""
+        return list(self._stopped.values())
+
     def depends(self, obj: Any) -> None:
         """The trace holds only while the structure of obj stays as it is at the end of the trace."""
         if self.parent is not None:
