@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.dtype import DType, as_dtype, f32, f64
 from ..core.errors import GraphError
-from ..trace.guards import bump
+from ..trace.guards import Identity, bump
 from ..trace.storage import Storage
 from ..trace.tape import current, no_grad
 from ..trace.tensor import Tensor
@@ -43,21 +43,6 @@ class RemovableHandle:
     def remove(self) -> None:
         if self._hooks.pop(self._key, None) is not None:
             bump(self._owner)
-
-
-class _Is:
-    """A member in a structure: compared by identity, and kept alive so that no other object gets its address."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: object) -> None:
-        self.of = of
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Is) and self.of is other.of
-
-    def __hash__(self) -> int:
-        return id(self.of)
 
 
 class Module:
@@ -236,9 +221,9 @@ class Module:
 
     def _structure(self) -> tuple[Any, ...]:
         """Equal as long as a trace of this module (without its children's own part) holds: members by identity, plain settings by value."""
-        members = tuple((name, _Is(m.storage if isinstance(m, Tensor) else m)) for table in _TABLES for name, m in self.__dict__[table].items())
-        hooks = tuple(_Is(h) for h in (*self._forward_hooks.values(), *self._forward_pre_hooks.values()))
-        rest = tuple((k, type(v), repr(v)) if _is_setting(v) else (k, _Is(v)) for k, v in self.__dict__.items() if k not in _OWN)
+        members = tuple((name, Identity(m.storage if isinstance(m, Tensor) else m)) for table in _TABLES for name, m in self.__dict__[table].items())
+        hooks = tuple(Identity(h) for h in (*self._forward_hooks.values(), *self._forward_pre_hooks.values()))
+        rest = tuple((k, type(v), repr(v)) if _is_setting(v) else (k, Identity(v)) for k, v in self.__dict__.items() if k not in _OWN)
         return members, hooks, rest
 
     def _named_states(self) -> Iterator[tuple[str, Tensor]]:

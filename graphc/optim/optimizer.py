@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..trace.guards import bump
+from ..trace.guards import Identity, bump
 from ..trace.scalar import ParamGroup
 from ..trace.storage import Storage
 from ..trace.tape import current, enable_grad, no_grad
@@ -176,7 +176,7 @@ class Optimizer:
 
     def _structure(self) -> tuple[Any, ...]:
         """Equal as long as a trace of `step` holds."""
-        return tuple((tuple(map(_Is, g["params"])), tuple(_Is(self._counts.get(p)) for p in g["params"]), self._flags(g)) for g in self.param_groups)
+        return tuple((tuple(map(Identity, g["params"])), tuple(Identity(self._counts.get(p)) for p in g["params"]), self._flags(g)) for g in self.param_groups)
 
     # ---- saving ----------------------------------------------------------------------------------------------------------------------
 
@@ -249,21 +249,6 @@ class Optimizer:
         for i, g in enumerate(self.param_groups):
             lines += [f"Parameter Group {i}", *(f"    {k}: {g[k]}" for k in sorted(g) if k != "params"), ""]
         return "\n".join([*lines[:-1], ")"])
-
-
-class _Is:
-    """Compared by identity, and kept alive so that no other object gets its address."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: object) -> None:
-        self.of = of
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Is) and self.of is other.of
-
-    def __hash__(self) -> int:
-        return id(self.of)
 
 
 def check_range(optimizer: Optimizer, settings: Mapping[str, Any], name: str, value: Any = None, below: float | None = None) -> None:
