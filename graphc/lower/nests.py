@@ -133,7 +133,7 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
     if rows and cols:                                   # which of the two goes along the lanes is the schedule's to say
         order = (*(i for i in range(len(ix)) if ix[i] not in (rows[-1], cols[-1])), len(batch) + len(rows) - 1, len(ix) - 1)
     nest = _loops([ix[i] for i in order], [g.space[i] for i in order], nest)
-    if 0 in sizes:
+    if 0 in sizes or not sizes:                         # nothing to add up: an outer product is a map
         return "contract", reader, map_schedule(nest, _names(ix, order), ctx.target)
     if rows and cols:
         return "contract", reader, matmul_schedule(nest, rows[-1].name, cols[-1].name, names, ctx.target, dtype)

@@ -213,6 +213,17 @@ def test_batched_and_many_axed_contractions() -> None:
     agree(Graph((a, b), (tanh(y),)), [rng.standard_normal(n.tensor.static_shape).astype(np.float32) for n in (a, b)])
 
 
+def test_outer_products_and_dots() -> None:
+    """Contractions over no axis, and of vectors."""
+    rng = np.random.default_rng(8)
+    a, b, w = leaf("a", (5,)), leaf("b", (7,)), leaf("w", (5, 7))
+    outer = contract(a, b, contracting=((), ()), batch=((), ()))
+    left = contract(a, w, contracting=((0,), (0,)), batch=((), ()))
+    right = contract(w, b, contracting=((1,), (0,)), batch=((), ()))
+    dot = contract(left, b, contracting=((0,), (0,)), batch=((), ()))
+    agree(Graph((a, b, w), (outer, left, right, dot)), [rng.standard_normal(n.tensor.static_shape).astype(np.float32) for n in (a, b, w)])
+
+
 def test_reshape_of_what_lies_in_another_order() -> None:
     w, x = leaf("w", (3, 4)), leaf("x", (2, 4))
     y = contract(x, w, contracting=((1,), (1,)), batch=((), ()))
