@@ -4,6 +4,7 @@
 `gx.scan` follow JAX, and `gx.compile` makes a function of them native.
 """
 import sys
+import typing as _typing
 from math import e, inf, nan, pi
 
 from . import array as _array
@@ -33,15 +34,26 @@ from .trace.spec import Spec
 from .trace.tape import enable_grad, no_grad
 from .trace.tensor import Tensor
 
+if _typing.TYPE_CHECKING:
+    from .io import load, save
+
 __version__ = "0.1.0"
 
 long, double, newaxis = int64, float64, None
 
 _provide_namespace(sys.modules[__name__])
 
+
+def __getattr__(name: str) -> _typing.Any:             # what is imported when it is first used
+    if name in ("load", "save"):
+        from . import io
+        return getattr(io, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     *_array.__all__,
     "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd", "bool",
-    "compile", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "inf", "int16", "int32", "int64", "int8", "long",
-    "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "scalar", "uint16", "uint32", "uint64", "uint8", "value_and_grad",
+    "compile", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "inf", "int16", "int32", "int64", "int8", "load",
+    "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "save", "scalar", "uint16", "uint32", "uint64", "uint8", "value_and_grad",
 ]

@@ -27,7 +27,7 @@ PARTS = {"x_train": "train-images-idx3-ubyte", "y_train": "train-labels-idx1-uby
 class Stream(Protocol):
     """Bytes that are read one piece after the other."""
 
-    def read(self, n: int, /) -> bytes: ...
+    def read(self, n: int = -1, /) -> bytes: ...
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:

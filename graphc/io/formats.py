@@ -1,0 +1,115 @@
+"""Named arrays and one text in a file: safetensors (the extra `io`) or NumPy's .npz (needs nothing). Neither can run anything when it is read.
+
+This knows bytes, names and element types; what they mean is `checkpoint`'s. Every array has a checksum in the text, so a file whose numbers
+were damaged is refused as a whole. Source: https://huggingface.co/docs/safetensors.
+"""
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import from_numpy
+from ..core.errors import GraphError
+from .atomic import write_atomic
+
+Array = np.ndarray[Any, Any]
+SUFFIXES = (".safetensors", ".npz")
+NOTE = "graphc"                                         # the entry of the metadata that is ours
+_NPZ_NOTE = "@graphc"                                   # the same in an .npz: an array of its bytes
+DTYPES = {"BOOL": "?", "I8": "i1", "U8": "u1", "I16": "i2", "U16": "u2", "I32": "i4", "U32": "u4", "I64": "i8", "U64": "u8", "F16": "f2",
+          "F32": "f4", "F64": "f8"}
+
+
+def safetensors() -> Any:
+    """The library, or one sentence that says how to get it."""
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError('files named .safetensors need the extra `io`: pip install "graphc[io]". A path that ends in .npz needs nothing') from None
+    return safetensors
+
+
+def kind(path: str | os.PathLike[str]) -> str:
+    """The format that a path's suffix names."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise GraphError(f"{Path(path).name!r} does not say its format", why=f"the suffix is {suffix!r}", fix=" or ".join(SUFFIXES))
+    return suffix
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], note: Mapping[str, Any]) -> Path:
+    """Write arrays and a note (JSON), all or nothing."""
+    suffix = kind(path)
+    library = safetensors() if suffix == ".safetensors" else None
+    arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    text = json.dumps({**note, "crc32": {name: checksum(a) for name, a in arrays.items()}})
+    if library is not None:
+        return write_atomic(path, library.numpy.save(arrays, {NOTE: text}))
+    out = io.BytesIO()
+    np.savez(out, **{_NPZ_NOTE: np.frombuffer(text.encode(), np.uint8), **arrays})      # type: ignore[arg-type]
+    return write_atomic(path, out.getbuffer())
+
+
+def checksum(a: Array) -> int:
+    return zlib.crc32(a.reshape(-1).view(np.uint8).data)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any] | None]:
+    """The arrays of a file and its note (None: the file is not graphc's). Raises GraphError for a damaged file, OSError for one that cannot be read."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise GraphError(f"{path} is no ordinary file")
+    arrays, text = _read_safetensors(path) if kind(path) == ".safetensors" else _read_npz(path)
+    for name, a in arrays.items():
+        if from_numpy(a.dtype) is None:
+            raise GraphError(f"{name[:200]!r} in {path.name} is {a.dtype}, which graphc has not", at=path)
+    if text is None:
+        return arrays, None
+    try:
+        note = json.loads(text)
+        sums = note["crc32"]
+        if not isinstance(sums, dict):
+            raise ValueError("its checksums are no table")
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise GraphError(f"{path.name} is damaged", at=path, why=f"its metadata cannot be read ({str(e)[:200]})") from None
+    wrong = [*(f"{n} is missing" for n in sums if n not in arrays), *(f"{n} is not in the list" for n in arrays if n not in sums),
+             *(f"{n} has another checksum" for n, a in arrays.items() if n in sums and checksum(a) != sums[n])]
+    if wrong:
+        raise GraphError(f"{path.name} is damaged", at=path, why="; ".join(w[:200] for w in wrong[:20]), fix="an older copy")
+    return arrays, note
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Array], str | None]:
+    library = safetensors()
+    with open(path, "rb"):                              # OSError in Python's words where it cannot be read
+        pass
+    arrays: dict[str, Array] = {}
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            for name in file.keys():                    # noqa: SIM118  it is no dict
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in DTYPES:
+                    raise GraphError(f"{name[:200]!r} in {path.name} is {dtype}, which graphc has not", at=path)
+                arrays[name] = file.get_tensor(name)
+            return arrays, (file.metadata() or {}).get(NOTE)
+    except (library.SafetensorError, ValueError, TypeError, OverflowError, MemoryError, OSError) as e:
+        raise GraphError(f"{path.name} is a damaged safetensors file", at=path, why=str(e).split("\n")[0][:300], fix="an older copy") from None
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Array], str | None]:
+    from ..data import load_npz
+
+    arrays = load_npz(path, mmap=False)
+    note = arrays.pop(_NPZ_NOTE, None)
+    if note is None:
+        return arrays, None
+    if note.dtype != np.uint8:
+        raise GraphError(f"{path.name} is damaged", at=path, why="its metadata is no text")
+    return arrays, note.tobytes().decode("utf-8", "replace")
