@@ -98,7 +98,8 @@ def chunks(total: int, most: int, unit: int = 1) -> list[tuple[int, int, int]]:
 def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: str = "") -> Stmt:
     """for v in 0:n  ->  for vo: for vi in 0:size, once per size.
 
-    A symbolic n is cut into most, then 8, 4, 2, 1; with unit > 1 (lanes) into most, then one short loop, which simd masks at run time.
+    A symbolic n is cut into most, then 8, 4, 2, 1; with unit > 1 (lanes) into most, then unit (of which most is a multiple), then one loop shorter
+    than that, which simd masks at run time.
     """
     outer, inner = outer or var + "o", inner or var + "i"
 
@@ -113,9 +114,11 @@ def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: st
         if isinstance(s.hi, Int):
             return seq(*(nest(Int(a), Int(c), n) for a, c, n in chunks(s.hi.value, most, unit)))
         if unit > 1:
-            start = s.hi // most * most
-            rest = replace(s, var=inner, hi=s.hi - start, body=subst(s.body, {var: start + Var(inner)}))
-            return seq(nest(Int(0), s.hi // most, most), rest)
+            start, many = s.hi // most * most, [nest(Int(0), s.hi // most, most)]
+            if most > unit:
+                many.append(nest(start, (s.hi - start) // unit, unit))
+                start = s.hi // unit * unit
+            return seq(*many, replace(s, var=inner, hi=s.hi - start, body=subst(s.body, {var: start + Var(inner)})))
         nests: list[Stmt] = []
         at: Expr = Int(0)
         for size in (most, *(p for p in (8, 4, 2, 1) if p < most)):

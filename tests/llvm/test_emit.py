@@ -356,7 +356,10 @@ def random_kernel(seed: int) -> tuple[Kernel, dict[str, np.ndarray]]:
     return Kernel("random", (*inputs, vector, row, y, total), (), nest), arrays
 
 
-@pytest.mark.parametrize("seeds", [range(s, s + 8) for s in range(0, 40, 8)] + [pytest.param(range(40, 600), marks=pytest.mark.slow)], ids=lambda s: f"{s.start}-{s.stop}")
+SEEDS = [*(range(s, s + 8) for s in range(0, 40, 8)), pytest.param(range(40, 600), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("seeds", SEEDS, ids=lambda s: f"{s.start}-{s.stop}")
 def test_random_nests(seeds: range) -> None:
     for seed in seeds:
         kernel, arrays = random_kernel(seed)
