@@ -30,7 +30,7 @@ _FLOAT, _INT = ("float",), ("int",)
 _STATIC = (bool, str, bytes, type(None), DType, enum.Enum, slice, type(Ellipsis), np.dtype, type)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arguments:
     """A call taken apart."""
 

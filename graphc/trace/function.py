@@ -56,10 +56,17 @@ class Traced:
     constants: list[Constant]
     dims: frozenset[str]
     epoch: int = 0
+    written: tuple[Storage, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.written = tuple(s for s, state in zip(self.storages, self.graph.states) if state.write is not state.read)
 
     def holds(self) -> bool:
         """Is the graph still the function's? One comparison for all structure, then the names that it reads."""
         for c in self.captured:
+            where = c.where
+            if type(where) is dict and c.members is None and where.get(c.key) is c.value:
+                continue                                                # the usual case, in line
             if not c.holds():
                 return False
         if self.epoch != process.count:
@@ -175,10 +182,7 @@ def bind(traced: Traced) -> None:
 
 def _no_leaks(captured: Sequence[Captured], tracer: Tracer) -> None:
     for c in captured:
-        try:
-            now = c.read()
-        except (KeyError, ValueError, AttributeError):
-            continue
+        now = c.read()
         if now is not c.value and isinstance(now, Tensor) and now._tracer is tracer:
             raise GraphError(f"the name {c.name} was rebound to a traced value", at=user_loc(),
                              why="a compiled call cannot rebind Python names: the function ran only once, to be traced",
@@ -186,12 +190,9 @@ def _no_leaks(captured: Sequence[Captured], tracer: Tracer) -> None:
 
 
 def _restore(c: Captured) -> None:
-    try:
-        now = c.read()
-    except (KeyError, ValueError, AttributeError):
-        return
-    if now is not c.value and isinstance(now, Tensor) and now.is_traced and c.restore is not None:
-        c.restore(c.value)
+    now = c.read()
+    if now is not c.value and isinstance(now, Tensor) and now.is_traced:
+        c.restore()
 
 
 def _without(graph: Graph, env: dict[Node, Node]) -> Graph:

@@ -44,29 +44,42 @@ def structure(obj: Any) -> Any:
     return describe() if describe is not None else getattr(obj, "_epoch", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """A name that the function reads from outside, and what it stood for."""
-
-    name: str
-    read: Callable[[], Any]
-    value: Any
-    members: Any = None                                 # of a container: a snapshot of what is in it
-    restore: Callable[[Any], None] | None = None        # put a value back, after a trace that rebound the name
-
-    def holds(self) -> bool:
-        try:
-            now = self.read()
-        except (KeyError, ValueError, AttributeError):
-            return self.value is _MISSING
-        return same(now, self.value) and (self.members is None or _members(now, 0) == self.members)
-
-
 class _Missing:
     """Stands for a name that was not bound."""
 
 
-_MISSING = _Missing()
+MISSING = _Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A name that the function reads from outside, and what it stood for: `where` is a namespace or the cell of a closure."""
+
+    name: str
+    where: dict[str, Any] | types.CellType
+    key: str
+    value: Any
+    members: Any = None                                 # of a container: a snapshot of what is in it
+
+    def read(self) -> Any:
+        """What it stands for now, or MISSING."""
+        if isinstance(self.where, dict):
+            return self.where.get(self.key, MISSING)
+        try:
+            return self.where.cell_contents
+        except ValueError:
+            return MISSING
+
+    def restore(self) -> None:
+        """Bind the name again as it was, after a trace that rebound it."""
+        if isinstance(self.where, dict):
+            self.where[self.key] = self.value
+        else:
+            self.where.cell_contents = self.value
+
+    def holds(self) -> bool:
+        now = self.read()
+        return same(now, self.value) and (self.members is None or _members(now, 0) == self.members)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -126,14 +139,10 @@ def _from_function(fn: Any, found: dict[tuple[int, str], Captured], seen: set[in
     for name in sorted(names & scope.keys()):
         _note(name, scope, name, names, found, seen, depth)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
-        try:
-            value = cell.cell_contents
-        except ValueError:
-            value = _MISSING
         key = (id(cell), name)
         if key not in found:
-            found[key] = Captured(name, lambda cell=cell: cell.cell_contents, value, _snapshot(value),        # type: ignore[misc]
-                                  lambda v, cell=cell: setattr(cell, "cell_contents", v))               # type: ignore[misc]
+            value = Captured(name, cell, name, None).read()
+            found[key] = Captured(name, cell, name, value, _snapshot(value))
             _inside(value, name, names, found, seen, depth)
     for name, value in zip(fn.__code__.co_varnames[max(0, fn.__code__.co_argcount - len(fn.__defaults__ or ())):], fn.__defaults__ or ()):
         if isinstance(value, types.FunctionType):
@@ -150,7 +159,7 @@ def _note(path: str, scope: dict[str, Any], name: str, names: set[str], found: d
         return
     key = (id(scope), name)
     if key not in found:
-        found[key] = Captured(path, lambda: scope[name], value, _snapshot(value), lambda v: scope.__setitem__(name, v))
+        found[key] = Captured(path, scope, name, value, _snapshot(value))
         _inside(value, path, names, found, seen, depth)
 
 
@@ -171,7 +180,7 @@ def _inside(value: Any, path: str, names: set[str], found: dict[tuple[int, str],
 
 def _from_object(obj: Any, path: str, names: set[str], found: dict[tuple[int, str], Captured], seen: set[int], depth: int) -> None:
     """The attributes of obj that the code names. Modules and optimizers of graphc keep an epoch instead."""
-    if obj is _MISSING or isinstance(obj, type) or hasattr(obj, "_epoch") or id(obj) in seen or depth > _DEPTH:
+    if obj is MISSING or isinstance(obj, type) or hasattr(obj, "_epoch") or id(obj) in seen or depth > _DEPTH:
         return
     scope = getattr(obj, "__dict__", None)
     if not isinstance(scope, dict) or (type(obj).__module__ or "").partition(".")[0] in _STABLE:

@@ -69,7 +69,7 @@ class ParamGroup(dict[str, Any]):
         """group[key] (or group[key][index]): a weak Tensor in a trace, read anew before every call; the plain number outside."""
         def source() -> float:
             value = self[key] if index is None else self[key][index]
-            return float(number(value, f"param_groups entry {key!r}"))
+            return value if type(value) is float else float(number(value, f"param_groups entry {key!r}"))
 
         now, tracer = source(), None if current.tracer is None else current.tracer.root
         if tracer is None:
