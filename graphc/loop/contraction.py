@@ -191,7 +191,7 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
         """Whether steps of var fall into one set of the cache."""
         return (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
 
-    large = width * depth * size > target.l2
+    large = width * depth * size > target.l2 * 3 // 8           # read in rows, it would fall out of L2 and out of the TLB between two tiles
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
     left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype)
