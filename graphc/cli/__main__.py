@@ -1,0 +1,6 @@
+"""`python -m graphc.cli`, where the command is not on PATH."""
+import sys
+
+from . import main
+
+sys.exit(main())
