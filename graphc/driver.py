@@ -104,7 +104,7 @@ class CompiledFunction:
     """A function that runs as one native step. Made by `gx.compile`; call it like the function."""
 
     def __init__(self, fn: Callable[..., Any], options: Options) -> None:
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn, updated=())
         self.fn, self.options = fn, options
         self._variants: dict[Any, list[Variant]] = {}
         self._symbolic: list[Variant] = []

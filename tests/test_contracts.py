@@ -1,6 +1,7 @@
 """The contracts of a compiled call (DESIGN section 5): one test for each line, on every backend."""
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -147,6 +148,18 @@ def test_numbers_from_closures_are_constants_and_listed(compile_: Any) -> None:
     assert "k" in listed
     assert any("array of shape (4,)" in str(c) for c in f.lowered.constants)
 
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = 0.5
+
+        def forward(self, x: Any) -> Any:
+            return x * self.scale
+    net = Scaled()
+    g = compile_(lambda x: net(x))
+    np.testing.assert_allclose(g(X), X * 0.5)
+    assert "Scaled.scale = 0.5" in map(str, g.lowered.constants)
+
 
 def test_gx_scalar_changes_without_a_new_trace(compile_: Any) -> None:
     traces, k = [], gx.scalar(2.0)
@@ -211,6 +224,76 @@ def test_a_global_that_a_helper_reads_is_seen(compile_: Any) -> None:
     np.testing.assert_array_equal(scope["f"](X), X * 3 + 5)
     scope["k"] = float("2.0")                                            # an equal number is no change
     assert len(scope["f"].variants) == 3
+
+
+def test_a_global_that_forward_reads_is_seen(compile_: Any) -> None:
+    scope: dict[str, Any] = {"nn": nn, "compile_": compile_, "k": 2.0}
+    exec("""
+class Scaled(nn.Module):
+    def forward(self, x):
+        return self.helper(x)
+    def helper(self, x):
+        return x * k
+net = Scaled()
+@compile_
+def f(x):
+    return net(x)
+""", scope)
+    np.testing.assert_array_equal(scope["f"](X), X * 2)
+    scope["k"] = 3.0
+    np.testing.assert_array_equal(scope["f"](X), X * 3)
+
+
+def test_attributes_of_a_callable_and_of_a_partial_are_seen(compile_: Any) -> None:
+    class Scale:
+        def __init__(self, k: float) -> None:
+            self.k = k
+
+        def __call__(self, x: Any) -> Any:
+            return x * self.k
+
+    def call(g: Any, x: Any) -> Any:
+        return g(x)
+    scale = Scale(2.0)
+    for f in (compile_(scale), compile_(functools.partial(call, scale)), compile_(gx.no_grad()(lambda x: scale(x)))):
+        scale.k = 2.0
+        np.testing.assert_array_equal(f(X), X * 2)
+        scale.k = 3.0
+        np.testing.assert_array_equal(f(X), X * 3)
+
+
+def test_a_module_itself_is_compiled(compile_: Any) -> None:
+    net = fresh()
+    f = compile_(net)
+    np.testing.assert_allclose(f(X), net(gx.asarray(X)).numpy(), rtol=1e-5)
+    net.fc2 = nn.Linear(6, 2)
+    assert f(X).shape == (5, 2)
+
+
+def test_a_leaf_that_requires_a_gradient_is_an_argument_by_reference(compile_: Any) -> None:
+    w, v = gx.tensor([1.0, 2.0], requires_grad=True), gx.tensor([5.0, 6.0], requires_grad=True)
+
+    @compile_
+    def step(w: Any, x: Any) -> Any:
+        w.grad = None
+        (w * x).sum().backward()
+        with gx.no_grad():
+            w -= 0.5 * w.grad
+    x = np.float32([2, 4])
+    step(w, x)
+    step(w, x)
+    step(v, x)
+    np.testing.assert_array_equal(w.numpy(), [-1, -2])
+    np.testing.assert_array_equal(v.numpy(), [4, 4])
+    np.testing.assert_array_equal(w.grad.numpy(), x)
+
+
+def test_a_module_is_an_argument_by_reference(compile_: Any) -> None:
+    nets = fresh(0), fresh(1)
+    f = compile_(lambda net, x: net(x))
+    for net in (*nets, *nets):
+        np.testing.assert_allclose(f(net, X), net(gx.asarray(X)).numpy(), rtol=1e-5)
+    assert len(f.variants) == 2
 
 
 def test_net_eval_between_calls(compile_: Any) -> None:

@@ -127,8 +127,8 @@ def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorTy
                   getattr(fn, "__name__", "graph"))
     graph = _without(graph, dropped)
     return Traced(graph, storages, array_leaves, [t for t in types if t is not None], number_leaves, [s for _, s in tracer.scalars.values()],
-                  out_tree, described, actions, captures(fn), [(o, structure(o)) for o in tracer.depends_on.values()], guards,
-                  _numbers(captured) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims), process.count)
+                  out_tree, described, actions, captures(fn, tracer.depends_on.values()), [(o, structure(o)) for o in tracer.depends_on.values()], guards,
+                  _numbers(captured, tracer) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims), process.count)
 
 
 def _value(tracer: Tracer, x: Tensor) -> Node:
@@ -212,6 +212,10 @@ def _without(graph: Graph, env: dict[Node, Node]) -> Graph:
     return replace(graph.with_roots(tuple(done[r] for r in graph.roots), info), info=info)
 
 
-def _numbers(captured: Sequence[Captured]) -> list[Constant]:
-    """The plain numbers and arrays that the function read from outside: constants of the graph."""
-    return [Constant(c.name, c.value) for c in captured if isinstance(c.value, (int, float, np.ndarray)) and not isinstance(c.value, bool)]
+def _numbers(captured: Sequence[Captured], tracer: Tracer) -> list[Constant]:
+    """The plain numbers and arrays that were read from outside, and those that Modules of the user's hold: constants of the graph."""
+    found = [Constant(c.name, c.value) for c in captured]
+    for obj in tracer.depends_on.values():
+        if not type(obj).__module__.startswith("graphc."):
+            found += [Constant(f"{type(obj).__name__}.{k}", v) for k, v in vars(obj).items() if not k.startswith("_")]
+    return [c for c in found if isinstance(c.value, (int, float, np.ndarray)) and not isinstance(c.value, bool)]

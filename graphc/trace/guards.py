@@ -5,8 +5,9 @@ process, so the fast path is one comparison. Names that the function reads are c
 """
 from __future__ import annotations
 
+import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..core.loc import Loc
 
-_STABLE = ("graphc", "numpy", "math", "builtins", "functools", "itertools", "typing", "collections")
+_STABLE = ("graphc", "numpy", "math", "functools", "itertools", "typing", "collections")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _DEPTH = 4                                              # of containers and of helper functions
 _WIDTH = 256                                            # members of a captured container that are compared
@@ -111,90 +112,109 @@ def _members(x: Any, depth: int) -> Any:
     return Identity(x)
 
 
-def captures(fn: Callable[..., Any]) -> list[Captured]:
-    """Every name that fn and the helpers it names read from globals, closures and attributes of captured objects."""
-    found: dict[tuple[int, str], Captured] = {}
-    seen: set[int] = set()
-    _from_function(fn, found, seen, 0)
-    return list(found.values())
+def captures(fn: Callable[..., Any], also: Iterable[Any] = ()) -> list[Captured]:
+    """Every name that fn, the helpers it names, and the methods of the objects `also` read from globals, closures and captured objects."""
+    search = _Search()
+    search.inside(fn, getattr(fn, "__name__", "fn"), set(), 0)
+    for obj in also:
+        search.methods(obj)
+    return list(search.found.values())
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
+def _is_users(x: Any) -> bool:
+    return (getattr(x, "__module__", None) or "").partition(".")[0] not in _STABLE
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Globals and attributes that the code and the functions inside it name."""
+    out = set(code.co_names)
     for c in code.co_consts:
         if isinstance(c, types.CodeType):
-            yield from _codes(c)
+            out |= _names(c)
+    return out
 
 
-def _from_function(fn: Any, found: dict[tuple[int, str], Captured], seen: set[int], depth: int) -> None:
-    owner = getattr(fn, "__self__", None)
-    fn = getattr(fn, "__func__", fn)
-    if not isinstance(fn, types.FunctionType) or id(fn) in seen or depth > _DEPTH:
-        return
-    seen.add(id(fn))
-    names = {n for c in _codes(fn.__code__) for n in c.co_names}
-    if owner is not None:
-        _from_object(owner, getattr(type(owner), "__name__", "self"), names, found, seen, depth)
-    scope = fn.__globals__
-    for name in sorted(names & scope.keys()):
-        _note(name, scope, name, names, found, seen, depth)
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
-        key = (id(cell), name)
-        if key not in found:
-            value = Captured(name, cell, name, None).read()
-            found[key] = Captured(name, cell, name, value, _snapshot(value))
-            _inside(value, name, names, found, seen, depth)
-    for name, value in zip(fn.__code__.co_varnames[max(0, fn.__code__.co_argcount - len(fn.__defaults__ or ())):], fn.__defaults__ or ()):
-        if isinstance(value, types.FunctionType):
-            _inside(value, name, names, found, seen, depth)
+class _Search:
+    """Walks from a function through what it names. An over-approximation: a name of an attribute counts for every captured object that has it."""
 
+    def __init__(self) -> None:
+        self.found: dict[tuple[int, str], Captured] = {}
+        self.seen: set[int] = set()
+        self.bound: set[tuple[int, int]] = set()        # methods and the objects they were found on
 
-def _snapshot(value: Any) -> Any:
-    return _members(value, 0) if type(value) in (list, tuple, dict) else None
+    def _first(self, x: Any, depth: int) -> bool:
+        if id(x) in self.seen or depth > _DEPTH:
+            return False
+        self.seen.add(id(x))
+        return True
 
+    def function(self, fn: types.FunctionType, depth: int) -> None:
+        """The globals and closure cells of a function of the user's."""
+        if not _is_users(fn) or not self._first(fn, depth):
+            return
+        names, scope = _names(fn.__code__), fn.__globals__
+        for name in sorted(names & scope.keys()):
+            self.note(name, scope, name, names, depth)
+        for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
+            self.note(name, cell, name, names, depth)
+        for value in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
+            if callable(value):
+                self.inside(value, "", names, depth + 1)
 
-def _note(path: str, scope: dict[str, Any], name: str, names: set[str], found: dict[tuple[int, str], Captured], seen: set[int], depth: int) -> None:
-    value = scope[name]
-    if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in _STABLE:
-        return
-    key = (id(scope), name)
-    if key not in found:
-        found[key] = Captured(path, scope, name, value, _snapshot(value))
-        _inside(value, path, names, found, seen, depth)
+    def note(self, path: str, where: dict[str, Any] | types.CellType, name: str, names: set[str], depth: int) -> None:
+        value = Captured(path, where, name, None).read()
+        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in _STABLE:
+            return
+        if (id(where), name) not in self.found:
+            members = _members(value, 0) if type(value) in (list, tuple, dict) else None
+            self.found[id(where), name] = Captured(path, where, name, value, members)
+            self.inside(value, path, names, depth)
 
+    def inside(self, value: Any, path: str, names: set[str], depth: int) -> None:
+        """Go on through a helper, a container of helpers, or an object of the user's."""
+        if type(value) in (list, tuple, dict):
+            for v in (value.values() if type(value) is dict else value):
+                if callable(v):
+                    self.inside(v, path, names, depth + 1)
+        elif isinstance(value, types.FunctionType):
+            self.function(value, depth + (depth > 0))
+        elif isinstance(value, types.MethodType):
+            self.attributes(value.__self__, type(value.__self__).__name__, _names(value.__func__.__code__) if isinstance(value.__func__, types.FunctionType)
+                            else set(), depth)
+            self.inside(value.__func__, path, names, depth)
+        elif isinstance(value, functools.partial):
+            self.inside([value.func, *value.args, *value.keywords.values()], path, names, depth)
+        elif not isinstance(value, type) and value is not MISSING:
+            self.attributes(value, path, names, depth)
+            call = getattr(type(value), "__call__", None)          # noqa: B004 (the function itself is wanted)
+            if isinstance(call, types.FunctionType) and _is_users(type(value)) and not hasattr(value, "_epoch"):
+                self.inside(types.MethodType(call, value), path, names, depth + 1)
+        wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
+        if wrapped is not None:
+            self.inside(wrapped, path, names, depth + 1)
 
-def _inside(value: Any, path: str, names: set[str], found: dict[tuple[int, str], Captured], seen: set[int], depth: int) -> None:
-    """Go on through a captured helper, or a captured object of the user's."""
-    if type(value) in (list, tuple, dict):
-        for v in (value.values() if type(value) is dict else value):
-            if callable(v):
-                _inside(v, path, names, found, seen, depth + 1)
-        return
-    if isinstance(value, (types.FunctionType, types.MethodType)):
-        module = getattr(value, "__module__", None) or ""
-        if module.partition(".")[0] not in _STABLE:
-            _from_function(value, found, seen, depth + 1)
-        return
-    _from_object(value, path, names, found, seen, depth)
-
-
-def _from_object(obj: Any, path: str, names: set[str], found: dict[tuple[int, str], Captured], seen: set[int], depth: int) -> None:
-    """The attributes of obj that the code names. Modules and optimizers of graphc keep an epoch instead."""
-    if obj is MISSING or isinstance(obj, type) or hasattr(obj, "_epoch") or id(obj) in seen or depth > _DEPTH:
-        return
-    scope = getattr(obj, "__dict__", None)
-    if not isinstance(scope, dict) or (type(obj).__module__ or "").partition(".")[0] in _STABLE:
-        return
-    seen.add(id(obj))
-    for name in sorted(names & scope.keys()):
-        _note(f"{path}.{name}", scope, name, names, found, seen, depth + 1)
-    if not isinstance(obj, types.ModuleType):                           # self.helper(): the methods that the code names
+    def attributes(self, obj: Any, path: str, names: set[str], depth: int) -> None:
+        """The attributes of obj that are named, and its methods that are. Modules and optimizers of graphc keep an epoch instead."""
+        scope = getattr(obj, "__dict__", None)
+        if not isinstance(scope, dict) or hasattr(obj, "_epoch") or not _is_users(type(obj)) or depth > _DEPTH:
+            return
+        if isinstance(obj, types.ModuleType) and obj.__name__.partition(".")[0] in _STABLE:
+            return
+        for name in sorted(names & scope.keys()):
+            self.note(f"{path}.{name}", scope, name, names, depth + 1)
         for name in sorted(names - scope.keys()):
             method = getattr(type(obj), name, None)
-            if isinstance(method, types.FunctionType):
-                _from_function(types.MethodType(method, obj), found, seen, depth + 1)
-                for deeper in sorted({n for c in _codes(method.__code__) for n in c.co_names} & scope.keys()):
-                    _note(f"{path}.{deeper}", scope, deeper, names, found, seen, depth + 1)
+            if isinstance(method, types.FunctionType) and (id(method), id(obj)) not in self.bound:
+                self.bound.add((id(method), id(obj)))
+                self.inside(types.MethodType(method, obj), path, names, depth + 1)
+
+    def methods(self, obj: Any) -> None:
+        """What the methods that the user wrote for obj's class read."""
+        for cls in type(obj).__mro__:
+            if _is_users(cls):
+                for f in vars(cls).values():
+                    if isinstance(f, types.FunctionType):
+                        self.function(f, 0)
 
 
 @dataclass(frozen=True, slots=True)
