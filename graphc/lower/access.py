@@ -108,6 +108,11 @@ class Reader:
             case "flip":
                 shape = shape_of(n)
                 return self.at(n.inputs[0], tuple(Int(shape[a] - 1) - i if a in attrs["axes"] else i for a, i in enumerate(ix)))
+            case "window":
+                at = list(ix[:len(shape_of(n.inputs[0]))])
+                for a, w, s, d in zip(attrs["axes"], ix[len(at):], attrs["strides"], attrs["dilations"]):
+                    at[a] = at[a] * s + w * d
+                return self.at(n.inputs[0], tuple(at))
             case "pad":
                 return self._pad(n, ix, **attrs)
             case "concat":

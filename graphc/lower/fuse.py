@@ -16,10 +16,11 @@ from ..ir.walk import topo
 from .elementwise import ELEMENTWISE, EXPENSIVE
 
 REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
-OPEN_HEADS = REDUCE | {"contract"}                      # elementwise nodes may follow in the same kernel
-CLOSED_HEADS = frozenset({"argmax", "argmin", "topk", "scan", "scatter_add", "check_index", "print"})
+OPEN_HEADS = REDUCE | {"contract", "fold"}                      # elementwise nodes may follow in the same kernel
+CLOSED_HEADS = frozenset({"argmax", "argmin", "argsort", "topk", "cumsum", "scan", "check_index", "print"}) | {
+    f"{where}_{how}" for where, hows in (("scatter", ("add", "set", "max", "min")), ("put_along", ("set", "max", "min"))) for how in hows}
 LEAVES = frozenset({"input", "const", "iota", "size", "token"})
-AFFINE = frozenset({"permute", "broadcast", "slice", "flip"})   # an index of the operand is an affine function of the result's
+AFFINE = frozenset({"permute", "broadcast", "slice", "flip", "window"})   # an index of the operand is an affine function of the result's
 MOVEMENT = AFFINE | {"reshape", "pad", "concat", "take", "take_along", "put_along_add"}
 
 MAX_DEPTH = 48                                          # nodes computed in one another; more would only make text
@@ -98,7 +99,7 @@ def needs_memory(n: Node, k: int) -> bool:
     """Must operand k of n be in memory, because n reads it often or in another order?"""
     name, x = n.op.name, n.inputs[k]
     if name == "scan":
-        return k >= n.attrs["carries"]                  # the first carries are copied to where they go round
+        return bool(k >= n.attrs["carries"])            # the first carries are copied to where they go round
     if name in ("contract", "topk"):
         return True
     if name in ("take", "take_along"):                  # computing what few elements are asked for is less than computing all
@@ -107,7 +108,7 @@ def needs_memory(n: Node, k: int) -> bool:
         return not only_ones(n)
     if name == "random_bits":
         return True
-    if name in ("pad", "concat"):
+    if name in ("pad", "concat", "window", "fold"):
         return is_dear(x)
     return name == "broadcast" and (is_dear(x) or (not shape_of(x) and x.op.name not in LEAVES))
 

@@ -16,11 +16,11 @@ from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
 from ..loop.ir import Expr, Int, Launch, Loop, Plan, Region, Steps, Var
-from . import nests
+from . import context, nests
 from .access import Home, Reader
+from .context import Context
 from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
 from .layout import Order, identity, orders
-from .nests import Context
 from .order import schedule
 
 Array = np.ndarray[Any, Any]
@@ -154,7 +154,7 @@ class _Lowering:
             if g in by_copy:
                 n, home = by_copy[g]
                 if 0 not in shape_of(n):
-                    body += self._launches([nests.copy(n, [home], ctx)], [n])
+                    body += self._launches([context.copy(n, [home], ctx)], [n])
             elif g.head is not None and g.head.op.name == "scan":
                 body += self._scan(g.head, ctx)
             else:
@@ -163,7 +163,7 @@ class _Lowering:
             if home.region in detour and 0 not in shape_of(leaf):
                 waiting = Node(leaf.op, (), leaf.attrs, leaf.type)
                 self.homes[waiting] = detour[home.region]
-                body += self._launches([nests.copy(waiting, [home], ctx)], [leaf])
+                body += self._launches([context.copy(waiting, [home], ctx)], [leaf])
         return Steps(tuple(body))
 
     def _settle(self, gs: Sequence[Group]) -> None:
@@ -218,7 +218,7 @@ class _Lowering:
 
     def _launches(self, made: Sequence[tuple[str, Reader, Any]], members: Sequence[Node]) -> list[Launch]:
         origin = [name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)]
-        return [nests.kernel(self.names.kernel(hint), reader, body, origin) for hint, reader, body in made]
+        return [context.kernel(self.names.kernel(hint), reader, body, origin) for hint, reader, body in made]
 
     # ---- scan ----------------------------------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class _Lowering:
         out: list[Plan] = []
         for x, home in zip(n.inputs, finals):
             if 0 not in shape_of(x):
-                out += self._launches([nests.copy(x, [home], ctx)], [n])
+                out += self._launches([context.copy(x, [home], ctx)], [n])
         given = [self._row_major(x, ctx, out, n) for x in n.inputs[carries:]]
         self.names.loops += 1
         t: Expr = Var(f"t{self.names.loops}")
@@ -248,7 +248,7 @@ class _Lowering:
         before: list[Plan] = []
         for k, (final, history) in enumerate(zip(finals, histories)):
             if len(body.outputs) + k in used and nbytes(final.type):
-                before += self._launches([nests.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
+                before += self._launches([context.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
         new = [self.arena(h.type, "carry", h.order) for h in finals]
         for o, home in zip(body.outputs, (*new, *map(row, stacked))):
             inside.sink(o, home)
@@ -260,7 +260,7 @@ class _Lowering:
             if nbytes(home.type):
                 waiting = Node(body.inputs[0].op, (), {}, o.type)
                 inside.homes[waiting] = src
-                after += self._launches([nests.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
+                after += self._launches([context.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
         assert isinstance(t, Var)
         return [*out, Loop(t.name, length, Steps((*before, inner_plan, *after)))] if length else out
 
@@ -272,7 +272,7 @@ class _Lowering:
             return home
         home = self.arena(x.tensor, "operand", tuple(range(x.tensor.rank)))
         if nbytes(home.type):
-            out += self._launches([nests.copy(x, [home], ctx)], [n])
+            out += self._launches([context.copy(x, [home], ctx)], [n])
         return home
 
 

@@ -1,4 +1,4 @@
 """What each primitive means: one family a file, one block an op. Importing this package fills the registry."""
-from . import contract, control, effect, elementwise, index, leaf, movement, random, reduce, tuples
+from . import along, contract, control, effect, elementwise, index, leaf, movement, random, reduce, tuples, window
 
-__all__ = ["contract", "control", "effect", "elementwise", "index", "leaf", "movement", "random", "reduce", "tuples"]
+__all__ = ["along", "contract", "control", "effect", "elementwise", "index", "leaf", "movement", "random", "reduce", "tuples", "window"]

@@ -1,15 +1,24 @@
-"""Indexing by data. A gather clamps, so that it can never read outside; what makes a bad index an error is `check_index`, which comes before it."""
+"""Indexing by data. A gather clamps, so that it can never read outside; what makes a bad index an error is `check_index`, which comes before it.
+
+There are two ways to say where: `take` has one index for whole slices along an axis, `take_along` one for each place of the other axes. Each has
+its writers, which `add`, `set`, or keep the `max` or `min` at the indices, in their order.
+"""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..core.dtype import i64
 from ..core.errors import GraphError, GraphIndexError
 from ..core.types import TensorType, Type
-from ..ir.op import Op, register
+from ..ir.node import Node
+from ..ir.op import Op, Vjp, register
 from .check import Array, axis_of, tensor
-from .leaf import splat
+from .elementwise import cast, eq, where
+from .leaf import iota, splat
+from .movement import broadcast, reshape
 
 
 def _indices(name: str, t: Type) -> TensorType:
@@ -35,7 +44,7 @@ def _take_type(t: Type, i: Type, *, axis: int) -> TensorType:
     t, i = tensor("take", t), _indices("take", i)
     axis_of("take", axis, t.rank)
     if t.shape[axis] == 0 and i.size != 0:
-        raise GraphError(f"take from an empty axis: {t} along axis {axis}")
+        raise GraphError(f"take: there is nothing at an index of an empty axis: {t} along axis {axis}")
     return TensorType((*t.shape[:axis], *i.shape, *t.shape[axis + 1:]), t.dtype)
 
 
@@ -46,29 +55,14 @@ take: Op = register(Op("take", "index", _take_type, lambda x, i, *, axis: np.tak
                                 ([rng.standard_normal((3, 4)), np.asarray(2)], {"axis": 1})]))
 
 
-def _scatter_type(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
-    t = tensor("scatter_add", t)
-    want = _take_type(t, i, axis=axis)
-    if u != want:
-        raise GraphError(f"scatter_add into {t} at {i} along axis {axis} needs updates {want}, got {u}")
-    return t
-
-
-def _scatter_add(x: Array, i: Array, u: Array, *, axis: int) -> Array:
-    out: Array = x.copy()
-    at: tuple[Any, ...] = (slice(None),) * axis + (_clipped(i, x.shape[axis]),)
-    np.add.at(out, at, u)
-    return out
-
-
-scatter_add: Op = register(Op("scatter_add", "index", _scatter_type, _scatter_add, lambda g, y, x, i, u, *, axis: (g, None, take(g, i, axis=axis)),
-                          "x with u added at indices along an axis, in the order of the indices: the adjoint of take",
-                          lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 3, (5,)), rng.standard_normal((5, 4))], {"axis": 0}),
-                                       ([rng.standard_normal((3, 4)), rng.integers(0, 4, (2, 2)), rng.standard_normal((3, 2, 2))], {"axis": 1})]))
+def _clipped(i: Array, n: int) -> Array:
+    return np.asarray(np.clip(i, 0, max(n - 1, 0)))
 
 
 def _along(name: str, t: TensorType, i: TensorType, axis: int) -> None:
     axis_of(name, axis, t.rank)
+    if t.shape[axis] == 0 and i.size != 0:
+        raise GraphError(f"{name}: there is nothing at an index of an empty axis: {t} along axis {axis}")
     if i.rank != t.rank or any(a != axis and n != m for a, (n, m) in enumerate(zip(t.shape, i.shape))):
         raise GraphError(f"{name} along axis {axis} needs indices of equal other axes, got {t} and {i}")
 
@@ -79,10 +73,6 @@ def _take_along_type(t: Type, i: Type, *, axis: int) -> TensorType:
     return TensorType(i.shape, t.dtype)
 
 
-def _clipped(i: Array, n: int) -> Array:
-    return np.asarray(np.clip(i, 0, max(n - 1, 0)))
-
-
 take_along: Op = register(Op("take_along", "index", _take_along_type, lambda x, i, *, axis: np.take_along_axis(x, _clipped(i, x.shape[axis]), axis),
                          lambda g, y, x, i, *, axis: (put_along_add(splat(0.0, x), i, g, axis=axis), None),
                          "x at indices along an axis, one index for each place of the other axes",
@@ -90,24 +80,113 @@ take_along: Op = register(Op("take_along", "index", _take_along_type, lambda x, 
                                       ([rng.standard_normal((3, 4)), rng.integers(0, 3, (5, 4))], {"axis": 0})]))
 
 
-def _put_type(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
-    t, i, u = tensor("put_along_add", t), _indices("put_along_add", i), tensor("put_along_add", u)
-    _along("put_along_add", t, i, axis)
-    if u != TensorType(i.shape, t.dtype):
-        raise GraphError(f"put_along_add into {t} at {i} needs updates {TensorType(i.shape, t.dtype)}, got {u}")
-    return t
+# ---- writing ---------------------------------------------------------------------------------------------------------------------
 
 
-def _put_along_add(x: Array, i: Array, u: Array, *, axis: int) -> Array:
+def _scatter(name: str, numpy: Callable[..., Array], vjp: Vjp, doc: str) -> Op:
+    """Register an op that writes slices: the adjoint of `take`, or its like."""
+    def infer(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
+        """The shape of x; the updates have that of take(x, i)."""
+        t = tensor(name, t)
+        want = _take_type(t, i, axis=axis)
+        if u != want:
+            raise GraphError(f"{name} into {t} at {i} along axis {axis} needs updates {want}, got {u}")
+        return t
+
+    return register(Op(name, "index", infer, numpy, vjp, doc,
+                       lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 3, (5,)), rng.standard_normal((5, 4))], {"axis": 0}),
+                                    ([rng.standard_normal((3, 4)), rng.integers(0, 4, (2, 2)), rng.standard_normal((3, 2, 2))], {"axis": 1})]))
+
+
+def _put_along(name: str, numpy: Callable[..., Array], vjp: Vjp, doc: str) -> Op:
+    """Register an op that writes elements: the adjoint of `take_along`, or its like."""
+    def infer(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
+        """The shape of x; the updates have that of the indices."""
+        t, i, u = tensor(name, t), _indices(name, i), tensor(name, u)
+        _along(name, t, i, axis)
+        if u != TensorType(i.shape, t.dtype):
+            raise GraphError(f"{name} into {t} at {i} needs updates {TensorType(i.shape, t.dtype)}, got {u}")
+        return t
+
+    return register(Op(name, "index", infer, numpy, vjp, doc,
+                       lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 4, (3, 1)), rng.standard_normal((3, 1))], {"axis": 1}),
+                                    ([rng.standard_normal((3, 4)), rng.integers(0, 3, (5, 4)), rng.standard_normal((5, 4))], {"axis": 0})]))
+
+
+def _slices_at(f: Any) -> Callable[..., Array]:
+    """A ufunc applied at slices, one index after the other."""
+    def numpy(x: Array, i: Array, u: Array, *, axis: int) -> Array:
+        out: Array = x.copy()
+        f.at(out, (slice(None),) * axis + (_clipped(i, x.shape[axis]),), u)
+        return out
+    return numpy
+
+
+def _elements_at(f: Any) -> Callable[..., Array]:
+    """A ufunc applied at elements, one index after the other."""
+    def numpy(x: Array, i: Array, u: Array, *, axis: int) -> Array:
+        out: Array = x.copy()
+        at: list[Any] = list(np.indices(i.shape, sparse=True))
+        at[axis] = _clipped(i, x.shape[axis])
+        f.at(out, tuple(at), u)
+        return out
+    return numpy
+
+
+def _scatter_set(x: Array, i: Array, u: Array, *, axis: int) -> Array:
     out: Array = x.copy()
-    at: list[Any] = list(np.indices(i.shape, sparse=True))
-    at[axis] = _clipped(i, x.shape[axis])
-    np.add.at(out, tuple(at), u)
+    rows, new = np.moveaxis(out, axis, 0), np.moveaxis(u.reshape(*x.shape[:axis], i.size, *x.shape[axis + 1:]), axis, 0)
+    for to, row in zip(_clipped(i, x.shape[axis]).flat, new):           # in order, so the last wins: NumPy's own order with repeated indices varies
+        rows[to] = row
     return out
 
 
-put_along_add: Op = register(Op("put_along_add", "index", _put_type, _put_along_add, lambda g, y, x, i, u, *, axis: (g, None, take_along(g, i, axis=axis)),
-                            "x with u added at indices along an axis: the adjoint of take_along",
-                            lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 4, (3, 1)), rng.standard_normal((3, 1))], {"axis": 1}),
-                                         ([rng.standard_normal((3, 4)), rng.integers(0, 3, (5, 4)), rng.standard_normal((5, 4))], {"axis": 0})]))
+def _put_along_set(x: Array, i: Array, u: Array, *, axis: int) -> Array:
+    out: Array = x.copy()
+    at = _clipped(i, x.shape[axis])
+    for k in range(i.shape[axis]):
+        np.put_along_axis(out, at.take([k], axis), u.take([k], axis), axis)
+    return out
 
+
+def _scatter_set_vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) -> tuple[Node | None, ...]:
+    """Nothing of x is left where something was written; of equal indices only the last one's update was."""
+    number = reshape(iota(shape=(i.tensor.size,), dtype=i64, axis=0), shape=i.tensor.shape)
+    last = scatter_set(splat(-1, TensorType((x.tensor.shape[axis],), i64)), i, number, axis=0)
+    others = tuple(a for a in range(u.tensor.rank) if not axis <= a < axis + i.tensor.rank)
+    won = broadcast(eq(take(last, i, axis=0), number), shape=u.tensor.shape, axes=others)
+    return scatter_set(g, i, splat(0.0, u), axis=axis), None, where(won, take(g, i, axis=axis), splat(0.0, u))
+
+
+def _put_along_set_vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) -> tuple[Node | None, ...]:
+    number = iota(shape=i.tensor.shape, dtype=i64, axis=axis)
+    last = put_along_set(splat(-1, x.tensor.with_dtype(i64)), i, number, axis=axis)
+    won = eq(take_along(last, i, axis=axis), number)
+    return put_along_set(g, i, splat(0.0, u), axis=axis), None, where(won, take_along(g, i, axis=axis), splat(0.0, u))
+
+
+def _extremum_vjp(gather: Op, add: Callable[[], Op]) -> Vjp:
+    """Ties share, as in reduce_max: of k equal ones, the old element among them, each gets g / k."""
+    def vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) -> tuple[Node | None, ...]:
+        old, new = eq(x, y), eq(u, gather(y, i, axis=axis))
+        share = g / add()(cast(old, dtype=g.tensor.dtype), i, cast(new, dtype=g.tensor.dtype), axis=axis)
+        return where(old, share, splat(0.0, x)), None, where(new, gather(share, i, axis=axis), splat(0.0, u))
+    return vjp
+
+
+scatter_add: Op = _scatter("scatter_add", _slices_at(np.add), lambda g, y, x, i, u, *, axis: (g, None, take(g, i, axis=axis)),
+                           "x with u added at indices along an axis, in the order of the indices: the adjoint of take")
+scatter_set: Op = _scatter("scatter_set", _scatter_set, _scatter_set_vjp,
+                           "x with u in place of what is at indices along an axis; of equal indices the last one wins")
+scatter_max: Op = _scatter("scatter_max", _slices_at(np.maximum), _extremum_vjp(take, lambda: scatter_add),
+                           "x with the larger of x and u at indices along an axis; NaN if either is")
+scatter_min: Op = _scatter("scatter_min", _slices_at(np.minimum), _extremum_vjp(take, lambda: scatter_add),
+                           "x with the smaller of x and u at indices along an axis; NaN if either is")
+put_along_add: Op = _put_along("put_along_add", _elements_at(np.add), lambda g, y, x, i, u, *, axis: (g, None, take_along(g, i, axis=axis)),
+                               "x with u added at indices along an axis: the adjoint of take_along")
+put_along_set: Op = _put_along("put_along_set", _put_along_set, _put_along_set_vjp,
+                               "x with u in place of what is at indices along an axis; of equal indices the last one wins")
+put_along_max: Op = _put_along("put_along_max", _elements_at(np.maximum), _extremum_vjp(take_along, lambda: put_along_add),
+                               "x with the larger of x and u at indices along an axis; NaN if either is")
+put_along_min: Op = _put_along("put_along_min", _elements_at(np.minimum), _extremum_vjp(take_along, lambda: put_along_add),
+                               "x with the smaller of x and u at indices along an axis; NaN if either is")

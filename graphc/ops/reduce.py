@@ -19,6 +19,7 @@ from .leaf import splat
 
 def _reduced(name: str, kinds: tuple[str, ...]) -> Callable[..., TensorType]:
     def infer(t: Type, *, axes: tuple[int, ...]) -> TensorType:
+        """The shape of x without `axes`."""
         t = tensor(name, t)
         distinct_axes(name, axes, t.rank)
         if t.dtype.kind not in kinds:
@@ -32,10 +33,10 @@ def _spread(x: Node, axes: tuple[int, ...], like: Node) -> Node:
     return REGISTRY["broadcast"](x, shape=like.tensor.shape, axes=axes)
 
 
-def _reduce(name: str, numpy: Callable[..., Any], vjp: Vjp, doc: str) -> Op:
+def _reduce(name: str, numpy: Callable[..., Any], vjp: Vjp, doc: str, kinds: tuple[str, ...] = ("float", "int", "uint")) -> Op:
     examples = several(draws((3, 4), axes=(1,)), draws((3, 4), axes=(0,)), draws((2, 3, 4), axes=(0, 2)), draws((5,), axes=(0,)), draws((3, 4), axes=()),
                        draws((3, 0), axes=(1,)))
-    return register(Op(name, "reduce", _reduced(name, ("float", "int", "uint")), numpy, vjp, doc, examples))
+    return register(Op(name, "reduce", _reduced(name, kinds), numpy, vjp, doc, examples))
 
 
 reduce_sum: Op = _reduce("reduce_sum", lambda x, *, axes: np.sum(x, axes, dtype=x.dtype), lambda g, y, x, *, axes: (_spread(g, axes, x),),
@@ -53,15 +54,19 @@ def _extremum(f: Callable[..., Any]) -> Callable[..., Array]:
     def numpy(x: Array, *, axes: tuple[int, ...]) -> Array:
         if x.dtype.kind == "f":
             return np.asarray(f(x, axis=axes, initial=-np.inf if f is np.max else np.inf))
+        if x.dtype.kind == "b":
+            return np.asarray(f(x, axis=axes, initial=f is np.min))
         info = np.iinfo(x.dtype)
         return np.asarray(f(x, axis=axes, initial=info.min if f is np.max else info.max))
     return numpy
 
 
+ANY = ("float", "int", "uint", "bool")
+
 reduce_max: Op = _reduce("reduce_max", _extremum(np.max), _extremum_vjp,
-                         "The largest over axes; NaN if any is; over none the least value of the dtype")
+                         "The largest over axes; NaN if any is; over none the least value of the dtype. Of bools: is any true?", ANY)
 reduce_min: Op = _reduce("reduce_min", _extremum(np.min), _extremum_vjp,
-                         "The smallest over axes; NaN if any is; over none the greatest value of the dtype")
+                         "The smallest over axes; NaN if any is; over none the greatest value of the dtype. Of bools: are all true?", ANY)
 
 
 def _others(x: Node) -> Node:
