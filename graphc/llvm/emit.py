@@ -146,7 +146,7 @@ class Emitter(Memory):
         extent = self.integer(self.at(self.affine(s.hi)))
         for base in range(0, extent, self.L) if isinstance(extent, int) else (0,):
             self.lane = self.env[s.var] = Lane(base, min(self.L, extent - base) if isinstance(extent, int) else extent)
-            if not (self.lane.active == self.L and self.across_diagonal(s)):
+            if not (isinstance(s.body, For) and self.lane.active == self.L and self.across_diagonal(s)):
                 self.stmt(s.body)
         self.lane = None
 

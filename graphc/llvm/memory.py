@@ -174,6 +174,8 @@ class Memory(Values):
 
     def evaluate(self, e: Expr) -> Val:
         """The value of e, however deep."""
+        if isinstance(e, Load):
+            return self.value(e)
         steps = self.steps.get(id(e))
         if steps is None:
             steps = self.steps[id(e)] = milestones(e)

@@ -17,7 +17,7 @@ from ..core.target import Target
 from .affine import Form, bounds, form, mentions, place
 from .ir import (  # isort: skip
     Accum, Alloc, Buffer, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
-    walk,
+    walk, with_body,
 )
 
 
@@ -66,7 +66,7 @@ def mark(s: Stmt, **how: str) -> Stmt:
 def marked(loop: For, how: How) -> For:
     if (how == "simd" or (how == "parallel" and loop.how != "parallel")) and (why := dependence(loop, reduces=how == "simd")):
         raise ScheduleError(f"{loop.var} cannot be {how}: {why}")
-    return replace(loop, how=how)
+    return For(loop.var, loop.lo, loop.hi, how, loop.body)
 
 
 # ---- tiles -------------------------------------------------------------------------------------------------------------------------
@@ -146,18 +146,18 @@ def sink(s: Stmt, var: str, into: str = "") -> Stmt:
         def push(x: Stmt) -> Stmt:
             nonlocal arrived
             match x:
-                case _ if straight(x): return replace(s, body=x)
+                case _ if straight(x): return with_body(s, x)
                 case Seq(body): return seq(*(push(seq(*run)) if flat else push(run[0]) for flat, run in runs(body)))
                 case For(v, _, _, _, body) if v == into:
                     arrived = True
-                    return replace(x, body=replace(s, body=body))
+                    return with_body(x, with_body(s, body))
                 case Alloc(buf, body):
                     if not isinstance(s.hi, Int):
                         raise ScheduleError(f"sink {var}: {buf.name} would gain an axis of symbolic size")
                     wide = replace(buf, shape=(*buf.shape, s.hi.value))
                     return Alloc(wide, push(reindex(body, buf, wide, lambda ix: (*ix, Var(var)))))
-                case For(_, lo, hi, _, _) if mentions(lo, var) or mentions(hi, var): return replace(s, body=x)
-                case If(cond, _) | While(cond, _) if mentions(cond, var): return replace(s, body=x)
+                case For(_, lo, hi, _, _) if mentions(lo, var) or mentions(hi, var): return with_body(s, x)
+                case If(cond, _) | While(cond, _) if mentions(cond, var): return with_body(s, x)
                 case _: return map_stmt(x, push)
 
         out = push(s.body)
@@ -340,10 +340,11 @@ def dependence(loop: For, reduces: bool = False) -> str | None:
     """
     if loop.lo == Int(0) and loop.hi in (Int(0), Int(1)):
         return None
-    inside = {x.buf.name for x in walk(loop.body) if isinstance(x, Alloc)}
+    body = list(walk(loop.body))
+    inside = {x.buf.name for x in body if isinstance(x, Alloc)}
     written: dict[str, list[tuple[Buffer, tuple[Expr, ...]]]] = {}
     shared: dict[str, set[str]] = {}
-    for x in walk(loop.body):
+    for x in body:
         if isinstance(x, Store | Accum) and x.buf.name not in inside:
             written.setdefault(x.buf.name, []).append((x.buf, x.index))
             shared.setdefault(x.buf.name, set()).add(x.op if isinstance(x, Accum) else "=")
@@ -354,7 +355,7 @@ def dependence(loop: For, reduces: bool = False) -> str | None:
             written[e.buf.name].append((e.buf, e.index))
             shared[e.buf.name].add("read")
     ranges: dict[str, tuple[int, int]] = {}
-    for x in walk(loop.body):
+    for x in body:
         if isinstance(x, For):
             ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], x.hi.value - 1 if isinstance(x.hi, Int) else ENDLESS))
     for name, places in written.items():
