@@ -66,10 +66,9 @@ assert off < 0.2
 try:
     import matplotlib.pyplot as plt
 except ImportError:
-    rows, width = 15, len(x)
-    for r in range(rows):
-        high, low = 1.4 - 2.8 * r / rows, 1.4 - 2.8 * (r + 1) / rows
-        print("".join("#" if low <= curve[k, 0] < high else "." if low <= y[k, 0] < high else " " for k in range(width)).rstrip())
+    for low in np.linspace(1.2, -1.4, 14):
+        high = low + 0.2
+        print("".join("#" if low <= c < high else "." if low <= p < high else " " for c, p in zip(curve[:, 0], y[:, 0])).rstrip())
 else:
     Path("out").mkdir(exist_ok=True)
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
