@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ Step = Callable[[], Any]
 def data(sizes: list[int], batch: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     ps = []
-    for i, o in zip(sizes, sizes[1:]):
+    for i, o in pairwise(sizes):
         bound = i ** -0.5
         ps += [rng.uniform(-bound, bound, (o, i)).astype(np.float32), rng.uniform(-bound, bound, o).astype(np.float32)]
     return ps, rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
@@ -41,7 +42,7 @@ def with_graphc(sizes: list[int], batch: int, optimizer: str, threads: int) -> S
 
     ps, x, y = data(sizes, batch)
     layers: list[nn.Module] = []
-    for i, o in zip(sizes, sizes[1:]):
+    for i, o in pairwise(sizes):
         layers += [nn.Linear(i, o), nn.ReLU()]
     net, criterion = nn.Sequential(*layers[:-1]), nn.CrossEntropyLoss()
     net.load_state_dict(dict(zip(net.state_dict(), ps)))
@@ -64,7 +65,7 @@ def with_torch(sizes: list[int], batch: int, optimizer: str, threads: int) -> St
     torch.set_num_threads(threads)
     ps, x, y = data(sizes, batch)
     layers: list[Any] = []
-    for i, o in zip(sizes, sizes[1:]):
+    for i, o in pairwise(sizes):
         layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
     net, criterion = torch.nn.Sequential(*layers[:-1]), torch.nn.CrossEntropyLoss()
     with torch.no_grad():
