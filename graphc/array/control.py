@@ -11,9 +11,10 @@ from ..core.types import TensorType
 from ..ir.node import Graph
 from ..ops import control as ops
 from ..trace import tree
+from ..trace.apply import apply_several
 from ..trace.broadcast import as_tensor, cast
 from ..trace.tape import current
-from ..trace.tensor import Tensor, apply_several
+from ..trace.tensor import Tensor
 from ..trace.tracer import Tracer
 
 

@@ -10,12 +10,13 @@ from ..core.dtype import DType, as_dtype, bool_, f32, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import leaf
+from ..trace.apply import apply
 from ..trace.broadcast import as_shape, as_tensor, axis_index, cast, from_array
 from ..trace.broadcast import full as _full
 from ..trace.generator import Generator, default_generator
 from ..trace.storage import Storage
 from ..trace.tape import current
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor
 
 
 def _dtype(dtype: Any, default: DType) -> DType:

@@ -11,8 +11,10 @@ from ..core.dtype import as_dtype, bool_, f32, f64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import elementwise as ops
+from ..ops.movement import reshape
+from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, binary, broadcast_shapes, broadcast_to, cast, full, lift, result_dtype, unary, unify
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor
 
 # ---- arithmetic ----------------------------------------------------------------------------------------------------------------------
 
@@ -87,7 +89,8 @@ def _integer_power(x: Tensor, n: int) -> Tensor:
 
 def positive(x: Any) -> Tensor:
     """x itself, as a new value."""
-    return as_tensor(x).clone()
+    x = as_tensor(x)
+    return apply(reshape, x, shape=x.shape)
 
 
 def negative(x: Any) -> Tensor:

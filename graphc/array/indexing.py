@@ -14,8 +14,9 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import index as ops
 from ..ops import movement
+from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, axis_index, broadcast_to, cast
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor
 from .elementwise import where
 from .manipulation import flip, reshape
 

@@ -8,8 +8,9 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ops import contract as ops
+from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, axis_index, broadcast_shapes, broadcast_to, cast, describe, result_dtype
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor
 from .manipulation import permute_dims, reshape
 
 

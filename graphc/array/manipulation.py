@@ -8,9 +8,10 @@ from ..core.dims import Dim, Size, product
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import movement as ops
-from ..trace.broadcast import as_shape, as_tensor, axis_index, axis_tuple, broadcast_shapes, cast, result_dtype
+from ..trace.apply import apply
+from ..trace.broadcast import as_shape, as_size, as_tensor, axis_index, axis_tuple, broadcast_shapes, cast, result_dtype
 from ..trace.broadcast import broadcast_to as _broadcast_to
-from ..trace.tensor import Tensor, apply, as_size
+from ..trace.tensor import Tensor
 
 
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:

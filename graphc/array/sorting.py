@@ -4,8 +4,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..ops import tuples
+from ..trace.apply import apply_several
 from ..trace.broadcast import as_tensor, axis_index
-from ..trace.tensor import Tensor, apply_several
+from ..trace.tensor import Tensor
 
 
 def topk(x: Any, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:

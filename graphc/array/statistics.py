@@ -9,9 +9,10 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import leaf
 from ..ops import reduce as ops
+from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, axis_index, axis_tuple, cast
 from ..trace.tape import current
-from ..trace.tensor import Tensor, apply
+from ..trace.tensor import Tensor
 from .elementwise import abs as abs_
 from .elementwise import divide, equal, exp, isfinite, log, not_equal, sqrt, where
 from .manipulation import flatten, reshape

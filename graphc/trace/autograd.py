@@ -17,10 +17,11 @@ from ..ir.node import Node
 from ..ir.walk import topo
 from ..ops import leaf
 from ..transform.grad import vjp
+from .apply import concrete
 from .broadcast import describe, from_array, lift
 from .storage import Storage
 from .tape import current, eager, enable_grad, is_grad_enabled, no_grad
-from .tensor import Tensor, concrete, grad_is_inside, provide_gradients
+from .tensor import Tensor, grad_is_inside, provide_gradients
 from .tracer import GradEntry, Tracer, phase
 
 __all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad"]

@@ -17,9 +17,10 @@ from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.op import Op
 from ..ops import elementwise, leaf, movement
+from .apply import apply
 from .storage import check_bytes
 from .tape import current
-from .tensor import Tensor, apply, as_size
+from .tensor import Tensor
 
 Operand = Any                                           # a Tensor, or a Python bool, int or float
 
@@ -253,3 +254,8 @@ def as_shape(shape: Any) -> tuple[Size, ...]:
         if isinstance(n, int) and n < 0:
             raise GraphError(f"a size is >= 0, got the shape {sizes}", at=user_loc())
     return sizes
+
+
+def as_size(n: Any) -> Size:
+    """A size from an int-like, a Dim or a concrete integer Tensor."""
+    return n if isinstance(n, (int, Dim)) else n.__index__()

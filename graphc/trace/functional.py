@@ -10,10 +10,11 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import leaf, movement
 from . import tree
+from .apply import apply
 from .autograd import pull
 from .broadcast import from_array, lift
 from .tape import current, eager, enable_grad
-from .tensor import Tensor, apply
+from .tensor import Tensor
 from .tracer import phase
 
 

@@ -15,10 +15,11 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import elementwise, leaf, movement
 from ..ops import random as random_ops
+from .apply import apply
 from .broadcast import as_shape, binary, cast
 from .storage import Storage
 from .tape import no_grad
-from .tensor import Tensor, apply
+from .tensor import Tensor
 
 
 class Generator:

@@ -1,4 +1,4 @@
-"""Tensor: a concrete array or a node of the current trace, in one class; and `apply`, the one place where an op meets Tensors.
+"""Tensor: a concrete array or a node of the current trace, in one class.
 
 Eager mode is tracing with immediate evaluation: a Tensor outside of a trace has a NumPy value and, where gradients are wanted, a node whose
 past is the tape. What the operators and methods *do* (broadcasting, promotion, softmax) is in `graphc.array`, which sits above and hands
@@ -12,18 +12,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.dims import Size
-from ..core.dtype import DType, as_dtype, from_numpy
+from ..core.dtype import DType, from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..core.types import TensorType, TupleType
-from ..interp.numpy import evaluate
+from ..core.types import TensorType
 from ..ir.node import Node
-from ..ir.op import Op
-from ..ops import leaf, tuples
+from ..ops import leaf
 from .guards import bump
-from .methods import Methods, function, functions, provide, provide_namespace
-from .storage import Array, Storage, check_bytes
+from .methods import Methods, function, functions
+from .storage import Array, Storage
 from .tape import HookFn, current, eager, no_grad
 
 T = TypeVar("T", bound="Tensor")
@@ -446,7 +443,7 @@ class Tensor(Methods):
 
     def clone(self) -> Tensor:
         """A copy; gradients flow through it."""
-        return apply(_reshape(), self, shape=self.shape)
+        return function("positive")(self)
 
     # ---- writing in place --------------------------------------------------------------------------------------------------------
 
@@ -563,102 +560,3 @@ def _gradients() -> type[_Gradients]:
 def provide_gradients(read: Callable[..., Any], assign: Callable[..., Any], backward: Callable[..., Any]) -> None:
     """Called by `trace.autograd`."""
     _Gradients.read, _Gradients.assign, _Gradients.backward = staticmethod(read), staticmethod(assign), staticmethod(backward)
-
-
-def _reshape() -> Op:
-    from ..ops.movement import reshape
-    return reshape
-
-
-# ---- apply ---------------------------------------------------------------------------------------------------------------------------
-
-
-def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
-    """The op on Tensors whose shapes and dtypes fit: a node in a trace, a value outside. Errors of the op's type rule get the user's line."""
-    out = apply_several(op, *tensors, **attrs)
-    assert isinstance(out, Tensor), op
-    return out
-
-
-def apply_several(op: Op, *tensors: Tensor, **attrs: Any) -> Any:
-    """`apply`, where an op with several results gives a tuple of Tensors."""
-    tracer = current.tracer
-    try:
-        return _apply_eager(op, tensors, attrs) if tracer is None else _apply_traced(tracer, op, tensors, attrs)
-    except GraphError as e:
-        if e.at is None:
-            e.at = user_loc()
-        if e.op is None:
-            e.op = f"{op.name}({', '.join(_label(t) for t in tensors)})"
-        raise
-    except MemoryError:
-        raise GraphError(f"there is not enough memory for the result of {op.name}", at=user_loc()) from None
-
-
-def _label(t: Tensor) -> str:
-    return t.name or str(t._type)
-
-
-def _wrap(node: Node, cls: type[Tensor], requires_grad: bool, weak: bool) -> Tensor:
-    return cls.from_node(node, requires_grad=requires_grad and node.tensor.dtype.is_float, weak=weak)
-
-
-def result_class(tensors: Sequence[Tensor]) -> type[Tensor]:
-    """The class of a result: the first operand's that is not plain Tensor."""
-    for t in tensors:
-        if t.result_type is not Tensor:
-            return t.result_type
-    return Tensor
-
-
-def _apply_traced(tracer: Any, op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
-    tracer.here()
-    nodes = [t._traced_node(tracer) for t in tensors]
-    requires = current.grad and any(t._requires_grad for t in tensors)
-    if requires:
-        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_float else n for t, n in zip(tensors, nodes)]
-    node = op(*nodes, **attrs)
-    if not tracer.active.isdisjoint(nodes):
-        tracer.active.add(node)
-    cls = result_class(tensors)
-    weak = bool(tensors) and all(t._weak for t in tensors) and isinstance(node.type, TensorType) and not node.type.shape
-    if isinstance(node.type, TupleType):
-        parts = [tuples.get(node, index=i) for i in range(len(node.type.items))]
-        if node in tracer.active:
-            tracer.active.update(parts)
-        return tuple(_wrap(p, cls, requires, False) for p in parts)
-    check_bytes(node.tensor)
-    return _wrap(node, cls, requires, weak)
-
-
-def _apply_eager(op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
-    nodes = [t.node() for t in tensors]
-    node = op(*nodes, **attrs)
-    if isinstance(node.type, TensorType):
-        check_bytes(node.type)
-    (value,) = evaluate([node], {n: eager.values[n] for n in nodes})
-    requires = current.grad and any(t._requires_grad for t in tensors)
-    cls = result_class(tensors)
-    weak = bool(tensors) and all(t._weak for t in tensors) and isinstance(node.type, TensorType) and not node.type.shape
-    if isinstance(node.type, TupleType):
-        return tuple(concrete(tuples.get(node, index=i), v, cls, requires, False) for i, v in enumerate(value))
-    return concrete(node, value, cls, requires, weak)
-
-
-def concrete(node: Node, value: Array, cls: type[Tensor] = Tensor, requires_grad: bool = False, weak: bool = False) -> Tensor:
-    """An eager Tensor for a node whose value is known; the node goes on the tape where a gradient is wanted."""
-    out = cls.from_value(np.asarray(value), weak=weak)
-    if requires_grad and out.dtype.is_float:
-        eager.values[node] = out._value                                 # type: ignore[assignment]
-        out._node, out._requires_grad = node, True
-    return out
-
-
-def as_size(n: Any) -> Size:
-    """A size from an int-like, a Dim or a concrete integer Tensor."""
-    from ..core.dims import Dim
-    return n if isinstance(n, (int, Dim)) else n.__index__()
-
-
-__all__ = ["GradCell", "Hook", "Tensor", "apply", "apply_several", "as_dtype", "as_size", "concrete", "grad_is_inside", "provide", "provide_gradients",
-           "provide_namespace", "result_class"]
