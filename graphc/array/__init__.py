@@ -99,15 +99,17 @@ from .elementwise import (
     trunc,
     where,
 )
-from .indexing import check_index, gather, pick, take, take_along_axis
+from .indexing import check_index, gather, pick, put_along_axis, scatter, take, take_along_axis
 from .linalg import einsum, linear, matmul, outer, tensordot, vecdot
 from .manipulation import (
     broadcast_arrays,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flatten,
     flip,
+    fold,
     matrix_transpose,
     moveaxis,
     pad,
@@ -123,24 +125,50 @@ from .manipulation import (
     transpose,
     unsqueeze,
     unstack,
+    window,
 )
-from .sorting import topk
-from .statistics import all, amax, amin, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, norm, prod, softmax, std, sum, var, vector_norm
+from .sorting import argsort, sort, topk
+from .statistics import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    cumulative_prod,
+    cumulative_sum,
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    softmax,
+    std,
+    sum,
+    var,
+    vector_norm,
+)
 
 _MODULES = (control, creation, elementwise, indexing, linalg, manipulation, sorting, statistics)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022
-    "abs", "acos", "add", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "asarray", "asin", "astype", "atan", "atan2",
-    "bernoulli", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "broadcast_arrays", "broadcast_to", "ceil", "check_index", "clip", "concat", "cos", "cosh", "divide", "einsum", "elu", "empty",
-    "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "from_numpy", "full",
-    "full_like", "gather", "gelu", "greater", "greater_equal", "iota", "isfinite", "isinf", "isnan", "leaky_relu", "less", "less_equal",
-    "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pick", "positive", "pow", "prod",
-    "rand", "randint", "randn", "reciprocal", "relu", "remainder", "repeat", "reshape", "roll", "round", "rsqrt", "scan", "sigmoid", "sign",
-    "silu", "sin", "sinh", "softmax", "softplus", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
-    "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unsqueeze",
-    "unstack", "var", "vecdot", "vector_norm", "where", "zeros", "zeros_like",
+    "abs", "acos", "add", "all", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "astype", "atan", "atan2",
+    "bernoulli", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays",
+    "broadcast_to", "ceil", "check_index", "clip", "concat", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "cumulative_prod",
+    "cumulative_sum", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten",
+    "flip", "floor", "floor_divide", "fold", "from_numpy", "full", "full_like", "gather", "gelu", "greater", "greater_equal", "iota",
+    "isfinite", "isinf", "isnan", "leaky_relu", "less", "less_equal", "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
+    "min", "minimum", "moveaxis", "multiply", "negative", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
+    "pick", "positive", "pow", "prod", "put_along_axis", "rand", "randint", "randn", "reciprocal", "relu", "remainder", "repeat", "reshape",
+    "roll", "round", "rsqrt", "scan", "scatter", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile",
+    "topk", "transpose", "tril", "triu", "trunc", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros",
+    "zeros_like",
 ]

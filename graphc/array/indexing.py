@@ -12,6 +12,7 @@ import numpy as np
 from ..core.dims import Dim
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..ir.op import Op
 from ..ops import index as ops
 from ..ops import movement
 from ..trace.apply import apply
@@ -71,6 +72,41 @@ def _along(x: Any, indices: Any, axis: int, wrap: bool) -> Tensor:
         raise GraphError(f"take_along_axis needs indices of {x.ndim} axes, got {x.type} at {i.type}", at=user_loc(), fix="expand_dims(indices, axis)")
     shape = tuple(i.shape[a] if a == axis else n for a, n in enumerate(x.shape))
     return apply(ops.take_along, x, _checked(broadcast_to(i, shape), x.shape[axis], wrap), axis=axis)
+
+
+_MODES = ("set", "add", "max", "min")
+
+
+def scatter(x: Any, indices: Any, updates: Any, *, axis: int = 0, mode: str = "set") -> Tensor:
+    """x with slices written at indices along an axis: `updates` has (or broadcasts to) the shape of take(x, indices, axis=axis).
+
+    mode: "set" (of equal indices the last wins), "add", "max", "min"; always in the order of the indices, so the same bits each time. Negative
+    indices count from the end. gx.scatter(gx.zeros((n, d)), segment, values, mode="add") is a segment sum.
+    """
+    x, i, op = as_tensor(x), as_tensor(indices), _writer("scatter", mode)
+    axis = axis_index("scatter", axis, x.ndim)
+    u = broadcast_to(cast(as_tensor(updates), x.dtype), (*x.shape[:axis], *i.shape, *x.shape[axis + 1:]))
+    return apply(op, x, _checked(i, x.shape[axis], True), u, axis=axis)
+
+
+def put_along_axis(x: Any, indices: Any, updates: Any, axis: int = -1, *, mode: str = "set") -> Tensor:
+    """x with elements written at indices along an axis, one index for each place of the others (which broadcast): take_along_axis the other way.
+
+    The modes are scatter's.
+    """
+    x, i, op = as_tensor(x), as_tensor(indices), _writer("put_along", mode)
+    axis = axis_index("put_along_axis", axis, x.ndim)
+    if i.ndim != x.ndim:
+        raise GraphError(f"put_along_axis needs indices of {x.ndim} axes, got {x.type} at {i.type}", at=user_loc(), fix="expand_dims(indices, axis)")
+    i = broadcast_to(i, tuple(i.shape[a] if a == axis else n for a, n in enumerate(x.shape)))
+    return apply(op, x, _checked(i, x.shape[axis], True), broadcast_to(cast(as_tensor(updates), x.dtype), i.shape), axis=axis)
+
+
+def _writer(family: str, mode: str) -> Op:
+    if mode not in _MODES:
+        raise GraphError(f"there is no mode {mode!r}", at=user_loc(), why=f"modes are {', '.join(_MODES)}")
+    op: Op = getattr(ops, f"{family}_{mode}")
+    return op
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -172,4 +208,4 @@ def _gathered(x: Tensor, parts: list[Any]) -> Tensor:
     return x
 
 
-__all__ = ["check_index", "gather", "getitem", "pick", "take", "take_along_axis"]
+__all__ = ["check_index", "gather", "getitem", "pick", "put_along_axis", "scatter", "take", "take_along_axis"]

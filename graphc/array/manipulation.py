@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.dims import Dim, Size, product
+from ..core.dtype import bool_
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import movement as ops
+from ..ops import window as window_ops
 from ..trace.apply import apply
 from ..trace.broadcast import as_shape, as_size, as_tensor, axis_index, axis_tuple, broadcast_shapes, cast, result_dtype
 from ..trace.broadcast import broadcast_to as _broadcast_to
@@ -227,10 +229,87 @@ def repeat(x: Any, repeats: int, /, *, axis: int) -> Tensor:
     return reshape(wide, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1:]))
 
 
-def pad(x: Any, pad_width: Any, *, constant_value: float = 0) -> Tensor:
-    """Constants before and after: pad_width is one (before, after) for each axis, NumPy's order."""
+def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_value: float = 0) -> Tensor:
+    """More elements before and after: pad_width is one (before, after), or one number, for each axis, in NumPy's order; an int is for every axis.
+
+    mode: "constant"; "edge" (torch's "replicate") repeats the end; "wrap" ("circular") goes round; "reflect" mirrors at the end element,
+    "symmetric" behind it. Mirrored and wrapped pads may be longer than the axis, as NumPy's.
+    """
     x = as_tensor(x)
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in pad_width]
-    if len(pairs) != x.ndim:
-        raise GraphError(f"pad of {x.type} needs {x.ndim} pairs, got {len(pairs)}", op="pad", at=user_loc())
-    return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_value)
+    widths = [pad_width] * x.ndim if isinstance(pad_width, int) else list(pad_width)
+    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in widths]
+    if len(pairs) != x.ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
+        raise GraphError(f"pad of {x.type} needs {x.ndim} pairs of counts >= 0, got {pad_width}", op="pad", at=user_loc())
+    if mode == "constant":
+        return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_value)
+    rule = _PADS.get(mode)
+    if rule is None:
+        raise GraphError(f"there is no pad mode {mode!r}", op="pad", at=user_loc(), why=f"modes are constant, {', '.join(_PADS)}")
+    for axis, (lo, hi) in enumerate(pairs):
+        if lo or hi:
+            n = as_size(x.shape[axis]).__index__()
+            if n == 0:
+                raise GraphError(f"pad of {x.type}: axis {axis} is empty, so there is nothing to {mode}", op="pad", at=user_loc(), fix='mode="constant"')
+            x = rule(x, axis, n, lo, hi)
+    return x
+
+
+def _edge(x: Tensor, axis: int, n: int, lo: int, hi: int) -> Tensor:
+    def many(k: int, at: int) -> Tensor:
+        return broadcast_to(narrow(x, axis, at, at + 1), (*x.shape[:axis], k, *x.shape[axis + 1:]))
+    return concat([*([many(lo, 0)] if lo else []), x, *([many(hi, n - 1)] if hi else [])], axis=axis)
+
+
+def _wrap(x: Tensor, axis: int, n: int, lo: int, hi: int) -> Tensor:
+    ends = [narrow(x, axis, n - lo % n, n)] if lo % n else [], [narrow(x, axis, 0, hi % n)] if hi % n else []
+    return concat([*ends[0], *[x] * (lo // n + 1 + hi // n), *ends[1]], axis=axis)
+
+
+def _mirror(skip: int) -> Any:
+    """Mirrored at the end element (skip 1) or behind it (skip 0); a mirror longer than the axis is mirrored again."""
+    def rule(x: Tensor, axis: int, n: int, lo: int, hi: int) -> Tensor:
+        if n == skip:
+            return _edge(x, axis, n, lo, hi)
+        a, b = min(lo, n - skip), min(hi, n - skip)
+        ends = [flip(narrow(x, axis, skip, a + skip), axis=axis)] if a else [], [flip(narrow(x, axis, n - b - skip, n - skip), axis=axis)] if b else []
+        y = concat([*ends[0], x, *ends[1]], axis=axis)
+        return rule(y, axis, n + a + b, lo - a, hi - b) if lo > a or hi > b else y
+    return rule
+
+
+_PADS = {"edge": _edge, "replicate": _edge, "wrap": _wrap, "circular": _wrap, "reflect": _mirror(1), "symmetric": _mirror(0)}
+
+
+def window(x: Any, sizes: Any, *, axis: Any = None, stride: Any = 1, dilation: Any = 1) -> Tensor:
+    """Every window of `sizes` elements along the axes (the last ones unless told): positions stand where the axes stood, offsets come last.
+
+    window(x, 3)[..., p, w] is x[..., p * stride + w * dilation]. A view: a sum over the last axis is a sum pooling, and no window is ever stored.
+    """
+    x = as_tensor(x)
+    sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,)
+    axes = range(x.ndim - len(sizes), x.ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(axis_index("window", a, x.ndim) for a in axes)
+    strides, dilations = ((v,) * len(axes) if isinstance(v, int) else tuple(v) for v in (stride, dilation))
+    return apply(window_ops.window, x, axes=axes, sizes=tuple(sizes), strides=strides, dilations=dilations)
+
+
+def fold(x: Any, lengths: Any, *, axis: Any = None, stride: Any = 1, dilation: Any = 1) -> Tensor:
+    """The adjoint of `window`: its windows put back into axes of these lengths, what overlaps added up."""
+    x = as_tensor(x)
+    lengths = lengths if isinstance(lengths, (tuple, list)) else (lengths,)
+    rank = x.ndim - len(lengths)
+    axes = range(rank - len(lengths), rank) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(axis_index("fold", a, rank) for a in axes)
+    strides, dilations = ((v,) * len(axes) if isinstance(v, int) else tuple(v) for v in (stride, dilation))
+    return apply(window_ops.fold, x, lengths=tuple(lengths), axes=axes, strides=strides, dilations=dilations)
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1) -> Tensor:
+    """Each element less the one before it along an axis, n times over: the axis is n shorter."""
+    x = as_tensor(x)
+    axis = axis_index("diff", axis, x.ndim)
+    for _ in range(n):
+        k = as_size(x.shape[axis]).__index__()
+        later, before = narrow(x, axis, min(1, k), k), narrow(x, axis, 0, max(k - 1, 0))
+        x = later ^ before if x.dtype is bool_ else later - before
+    return x

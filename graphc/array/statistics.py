@@ -7,15 +7,15 @@ from ..core.dims import product
 from ..core.dtype import as_dtype, bool_, f32, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..ops import leaf
+from ..ops import along, leaf
 from ..ops import reduce as ops
 from ..trace.apply import apply
-from ..trace.broadcast import as_tensor, axis_index, axis_tuple, cast
+from ..trace.broadcast import as_size, as_tensor, axis_index, axis_tuple, cast
 from ..trace.tape import current
 from ..trace.tensor import Tensor
 from .elementwise import abs as abs_
-from .elementwise import divide, equal, exp, isfinite, log, not_equal, sqrt, where
-from .manipulation import flatten, reshape
+from .elementwise import divide, exp, isfinite, log, not_equal, sqrt, where
+from .manipulation import flatten, narrow, pad, reshape
 
 
 def _reduce(op: Any, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
@@ -61,24 +61,73 @@ def _extremum(op: Any, x: Any, axis: Any, keepdims: bool) -> Tensor:
     axes = axis_tuple(op.name, axis, x.ndim)
     if 0 in [x.shape[a] for a in axes]:
         raise GraphError(f"{op.name[7:]} over no elements has no answer, got {x.type} along {axes}", op=op.name, at=user_loc())
-    if x.dtype is bool_:
-        return cast(_reduce(op, cast(x, i64), axes, keepdims), bool_)
     return _reduce(op, x, axes, keepdims)
 
 
 amax, amin = max, min
 
 
+def _truth(x: Any) -> Tensor:
+    x = as_tensor(x)
+    return x if x.dtype is bool_ else not_equal(x, 0)
+
+
 def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Is any true (not 0)? False over none."""
-    x = as_tensor(x)
-    return not_equal(_reduce(ops.reduce_sum, cast(x if x.dtype is bool_ else x != 0, i64), axis, keepdims), 0)
+    return _reduce(ops.reduce_max, _truth(x), axis, keepdims)
 
 
 def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Are all true (not 0)? True over none."""
-    x = as_tensor(x)
-    return equal(_reduce(ops.reduce_sum, cast(~x if x.dtype is bool_ else x == 0, i64), axis, keepdims), 0)
+    return _reduce(ops.reduce_min, _truth(x), axis, keepdims)
+
+
+def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """How many are not 0, as i64."""
+    return sum(_truth(x), axis=axis, keepdims=keepdims)
+
+
+def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Tensor:
+    """At each place the sum of the elements up to it along an axis (needless for one axis), added in that order. Integers sum as i64.
+
+    include_initial puts the 0 that the sum starts with in front, so that the axis is one longer.
+    """
+    x = _summable(x, dtype)
+    axis = _one_axis("cumulative_sum", axis, x)
+    out = apply(along.cumsum, x, axis=axis, reverse=False)
+    return _with_initial(out, axis, 0) if include_initial else out
+
+
+def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Tensor:
+    """At each place the product of the elements up to it. In log2(n) rounds, each of which doubles the reach; its gradient is right at zeros."""
+    x = _summable(x, dtype)
+    axis = _one_axis("cumulative_prod", axis, x)
+    n, by = as_size(x.shape[axis]).__index__(), 1
+    while by < n:
+        pairs = [(by if a == axis else 0, 0) for a in range(x.ndim)]
+        x = x * pad(narrow(x, axis, 0, n - by), pairs, constant_value=1)
+        by *= 2
+    return _with_initial(x, axis, 1) if include_initial else x
+
+
+def _one_axis(name: str, axis: int | None, x: Tensor) -> int:
+    if axis is None and x.ndim != 1:
+        raise GraphError(f"{name} of {x.type} needs an axis", op=name, at=user_loc())
+    return axis_index(name, 0 if axis is None else axis, x.ndim)
+
+
+def _with_initial(x: Tensor, axis: int, value: float) -> Tensor:
+    return pad(x, [(1 if a == axis else 0, 0) for a in range(x.ndim)], constant_value=value)
+
+
+def cumsum(x: Any, axis: int) -> Tensor:
+    """NumPy's and torch's name for cumulative_sum."""
+    return cumulative_sum(x, axis=axis)
+
+
+def cumprod(x: Any, axis: int) -> Tensor:
+    """NumPy's and torch's name for cumulative_prod."""
+    return cumulative_prod(x, axis=axis)
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:

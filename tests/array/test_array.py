@@ -100,6 +100,31 @@ CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any], Callable[..., Any]]]
      lambda a: np.take_along_axis(a, np.array([[1, -1], [0, 0], [2, 3]]), 1)),
     ("tril triu", (A,), lambda a: gx.tril(a) - gx.triu(a, 1), lambda a: np.tril(a) - np.triu(a, 1)),
     ("topk", (A,), lambda a: gx.topk(a, 2)[0], lambda a: -np.sort(-a, -1)[:, :2]),
+    ("cumulative_sum", (S,), lambda a: gx.cumulative_sum(a, axis=1) + a.cumsum(-1), lambda a: a.cumsum(1) + a.cumsum(2)),
+    ("cumulative_sum initial", (S,), lambda a: gx.cumulative_sum(a, axis=1, include_initial=True),
+     lambda a: np.concatenate([np.zeros((2, 1, 4)), a.cumsum(1)], 1)),
+    ("cumulative_prod", (S,), lambda a: gx.cumulative_prod(a, axis=2) + gx.cumprod(a, 0), lambda a: a.cumprod(2) + a.cumprod(0)),
+    ("sort", (S,), lambda a: gx.sort(a, axis=1) * a.sort(), lambda a: np.sort(a, 1) * np.sort(a)),
+    ("sort falling", (S,), lambda a: gx.sort(a, axis=1, descending=True), lambda a: -np.sort(-a, 1)),
+    ("diff", (S,), lambda a: gx.diff(a, axis=1, n=2) + gx.diff(a, axis=1)[:, 1:], lambda a: np.diff(a, 2, 1) + np.diff(a, axis=1)[:, 1:]),
+    ("pad edge", (S,), lambda a: gx.pad(a, ((0, 3), (1, 0), (2, 1)), "edge"), lambda a: np.pad(a, ((0, 3), (1, 0), (2, 1)), "edge")),
+    ("pad wrap", (S,), lambda a: gx.pad(a, ((0, 5), (4, 0), (2, 1)), "wrap"), lambda a: np.pad(a, ((0, 5), (4, 0), (2, 1)), "wrap")),
+    ("pad reflect", (S,), lambda a: gx.pad(a, ((3, 1), (2, 0), (2, 5)), "reflect"), lambda a: np.pad(a, ((3, 1), (2, 0), (2, 5)), "reflect")),
+    ("pad symmetric", (S,), lambda a: gx.pad(a, ((3, 1), (1, 4), (0, 0)), "symmetric"), lambda a: np.pad(a, ((3, 1), (1, 4), (0, 0)), "symmetric")),
+    ("window", (S,), lambda a: gx.window(a, (2, 3), stride=(1, 2)) * 2.0, lambda a: np.lib.stride_tricks.sliding_window_view(a, (2, 3), (1, 2))[:, :, ::2] * 2),
+    ("window sums", (S,), lambda a: gx.window(a, 2, axis=1, dilation=2).sum(axis=-1), lambda a: a[:, :1] + a[:, 2:]),
+    ("fold", (S,), lambda a: gx.fold(a, 6, axis=1, stride=1), lambda a: sum(np.pad(a[..., k], ((0, 0), (k, 3 - k))) for k in range(4))),
+    ("scatter set", (A, S), lambda a, s: gx.scatter(a, np.array([2, -3, 2]), s[0], axis=0), lambda a, s: np.stack([s[0, 1], a[1], s[0, 2]])),
+    ("scatter add", (A, S), lambda a, s: gx.scatter(a, np.array([2, -3, 2]), s[0], mode="add"),
+     lambda a, s: a + np.stack([s[0, 1], 0 * a[1], s[0, 0] + s[0, 2]])),
+    ("scatter max", (A, S), lambda a, s: gx.scatter(a, np.array([1, 1]), s[:, 0], axis=0, mode="max"),
+     lambda a, s: np.stack([a[0], np.maximum(a[1], s[:, 0].max(0)), a[2]])),
+    ("scatter min", (A, S), lambda a, s: gx.scatter(a, np.array([0]), s[0, :, :1], axis=1, mode="min"),
+     lambda a, s: np.concatenate([np.minimum(a[:, :1], s[0, :, :1]), a[:, 1:]], 1)),
+    ("put_along_axis", (A, B), lambda a, b: gx.put_along_axis(a, np.array([[1, 1, -1]]), b[:, :3]),
+     lambda a, b: np.stack([a[:, 0], b[:, 1], a[:, 2], b[:, 2]], 1)),
+    ("put_along_axis max", (A, B), lambda a, b: gx.put_along_axis(a, np.array([[1, 1]]), b[:, :2], axis=1, mode="max"),
+     lambda a, b: np.stack([a[:, 0], np.maximum(a[:, 1], b[:, :2].max(1)), a[:, 2], a[:, 3]], 1)),
     ("scan", (A,), lambda a: gx.scan(lambda c, x: (c * 0.5 + x, c * x), gx.zeros(4, dtype="f64"), a)[1], lambda a: _scan(a)),
 ]
 
@@ -163,6 +188,12 @@ def test_gradient(case: Any) -> None:
     (lambda i: gx.all(i >= 0), True), (lambda i: gx.mean(i), I.mean().astype(np.float32)), (lambda i: gx.where(i == 4, 0, i), np.where(I == 4, 0, I)),
     (lambda i: gx.one_hot(i, 9).sum(axis=-1), np.ones((3, 4), np.int64)), (lambda i: i.float() * 0.5, (I * 0.5).astype(np.float32)),
     (lambda i: gx.logical_and(i, i > 2), (I != 0) & (I > 2)), (lambda i: (i > 2) + (i > 3), I > 2), (lambda i: (i > 2) * (i > 3), I > 3),
+    (lambda i: gx.argsort(i, axis=0), I.argsort(0, kind="stable")), (lambda i: gx.argsort(i > 4), (I > 4).argsort(-1, kind="stable")),
+    (lambda i: gx.argsort(i, descending=True), (-I).argsort(-1, kind="stable")), (lambda i: gx.sort(i, axis=0), np.sort(I, 0)),
+    (lambda i: gx.any(i[:0]), False), (lambda i: gx.all(i[:0], axis=0), np.ones(4, bool)), (lambda i: gx.any(i, axis=0), I.any(0)),
+    (lambda i: gx.max(i > 7, axis=0), (I > 7).max(0)), (lambda i: gx.count_nonzero(i, axis=1), (I != 0).sum(1)),
+    (lambda i: gx.cumsum(i > 3, 1), (I > 3).cumsum(1)), (lambda i: gx.diff(i > 3), np.diff(I > 3)), (lambda i: i[::-2, 3:0:-2], I[::-2, 3:0:-2]),
+    (lambda i: gx.scatter(i, np.array([1, 1]), i[1:], mode="max"), np.stack([I[0], np.maximum(I[1], I[2]), I[2]])),
     (lambda i: gx.isnan(i * 1.0), np.zeros((3, 4), bool)), (lambda i: gx.isinf(1.0 / (i * 0)), np.ones((3, 4), bool)),
 ])
 @pytest.mark.parametrize("backend", ["eager", "numpy", "llvm"])
@@ -170,6 +201,23 @@ def test_integers_and_bools(f: Any, want: Any, backend: str) -> None:
     got = f(gx.asarray(I)).numpy() if backend == "eager" else gx.compile(f, backend=backend)(I)
     assert np.asarray(got).dtype == np.asarray(want).dtype
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda x: gx.pad(x, ((1, 1), (0, 0)), "mirror"), "there is no pad mode 'mirror'"),
+    (lambda x: gx.pad(x[:0], 1, "wrap"), "axis 0 is empty, so there is nothing to wrap"),
+    (lambda x: gx.pad(x, ((1, -1), (0, 0))), "needs 2 pairs of counts >= 0"),
+    (lambda x: gx.window(x, 5), "a window of 5 does not fit axis 1"),
+    (lambda x: gx.window(x, 3, axis=0, dilation=2), "a window of 3 elements, 2 apart, does not fit axis 0"),
+    (lambda x: gx.fold(x, 7), "has not 3 windows of 4"),
+    (lambda x: gx.scatter(x, np.array([0]), x[:1], mode="mul"), "there is no mode 'mul'"),
+    (lambda x: gx.cumulative_sum(x), "needs an axis"),
+    (lambda x: gx.put_along_axis(x, np.array([0]), x), "needs indices of 2 axes"),
+    (lambda x: gx.scatter(x, np.array([3]), x[:1]), r"index 3 is not in 0\.\.2"),
+])
+def test_errors(f: Any, words: str) -> None:
+    with pytest.raises(gx.GraphError, match=words):
+        f(gx.asarray(A))
 
 
 def test_stable_at_extremes() -> None:
