@@ -44,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return 1
     except OSError as e:
-        _silence_stdout()                               # it may be standard output that is full
-        return _fail(options, f"{e.filename}: {e.strerror}" if e.filename is not None and e.strerror else str(e))
+        if e.filename is None:                          # it is standard output that is full
+            _silence_stdout()
+        return _fail(options, f"{'standard output' if e.filename is None else e.filename}: {e.strerror or e}")
     except (ImportError, MemoryError) as e:
         return _fail(options, str(e) or type(e).__name__)
     except KeyboardInterrupt:

@@ -7,9 +7,10 @@ than memory can be trained on. A file that is mapped must not be shortened by an
 from __future__ import annotations
 
 import csv
-import io
+import errno
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -19,14 +20,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ..core.errors import GraphError
 from .datasets import Array
 from .idx import MOST_INFLATION, Stream
 
-KINDS = "biuf"                                          # what an element may be: bool, integer, unsigned, floating
-_DAMAGE = (ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, EOFError, RecursionError, MemoryError, struct.error)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, struct.error)   # of a zip archive
+
 
 
 class Header(NamedTuple):
@@ -42,27 +42,45 @@ class Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+_DTYPE = re.compile(r"[<>|=]?([biuf]|[?])(1|2|4|8|16)?")
+_ENTRY = r"""\s*['"](descr|fortran_order|shape)['"]\s*:\s*('[^']*'|"[^"]*"|\[.*\]|True|False|\((?:\s*[0-9]{1,19}L?\s*,?)*\s*\))\s*"""
+_HEADER = re.compile(r"\{" + ",".join([_ENTRY] * 3) + r",?\s*\}\s*", re.DOTALL)
+
+
 def read_header(file: Stream, name: str) -> Header:
-    """The header of a .npy stream at its beginning. Raises GraphError for what is no such header, or not of plain numbers."""
-    try:
-        version = npy.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"its format version is {version[0]}.{version[1]}; there are 1.0 and 2.0")
-        length = struct.unpack("<H" if version == (1, 0) else "<I", file.read(2 if version == (1, 0) else 4))[0]
-        if length > 10_000:                             # np.load's own limit: beyond it the parser of Python literals may crash
-            raise ValueError(f"its header is {length} bytes long")
-        text = file.read(length)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(io.BytesIO(struct.pack("<H" if version == (1, 0) else "<I", length) + text))
-    except _DAMAGE as e:
-        raise GraphError(f"{name} is no .npy file", why=_line(e)) from None
-    if dtype.kind not in KINDS or dtype.subdtype is not None:
-        raise GraphError(f"{name} holds {dtype}, which are not numbers", why="objects are never unpickled, for that can run any program",
+    """The header of a .npy stream at its beginning: the text of a dict with three entries, read as such and not as Python.
+
+    Raises GraphError for what is no such header, or not one of plain numbers. Source: numpy.lib.format.
+    """
+    def wrong(why: str) -> GraphError:
+        return GraphError(f"{name} is no .npy file", why=why)
+
+    magic = file.read(8)
+    if len(magic) < 8 or magic[:6] != b"\x93NUMPY":
+        raise wrong(f"it begins with the bytes {magic[:6].hex(' ')}, a .npy file with 93 4e 55 4d 50 59")
+    if magic[6] not in (1, 2, 3) or magic[7] != 0:
+        raise wrong(f"its format version is {magic[6]}.{magic[7]}; there are 1.0, 2.0 and 3.0")
+    size = 2 if magic[6] == 1 else 4
+    length = int.from_bytes(file.read(size), "little")
+    if length > 10_000:                                 # np.load's own limit
+        raise wrong(f"its header has {length:,} bytes")
+    text = file.read(length)
+    found = _HEADER.fullmatch(text.decode("latin-1"))
+    entries = {} if found is None else dict(zip(found.groups()[::2], found.groups()[1::2], strict=True))
+    if len(text) < length or len(entries) != 3 or entries["fortran_order"] not in ("True", "False") or entries["shape"][0] != "(":
+        raise wrong("its header is not one that NumPy writes")
+    descr = entries["descr"][1:-1]
+    if entries["descr"][0] not in "'\"" or _DTYPE.fullmatch(descr) is None:
+        raise GraphError(f"{name} holds {entries['descr'][:80]}, which are not numbers", why="objects are never unpickled, for that can run any program",
                          fix="save it as an array of numbers")
-    if len(shape) > 32 or any(isinstance(n, bool) or n < 0 for n in shape) or math.prod(n for n in shape if n) > 2**48:
-        raise GraphError(f"{name} says that its shape is {str(shape)[:200]}")
-    start = (10 if version == (1, 0) else 12) + length
-    return Header(tuple(map(int, shape)), bool(fortran), dtype, start)
+    shape = tuple(int(n) for n in re.findall(r"[0-9]+", entries["shape"]))
+    try:
+        dtype = np.dtype(descr)
+    except TypeError:
+        raise wrong(f"NumPy has no element type {descr!r}") from None
+    if len(shape) > 32 or math.prod(n for n in shape if n) > 2**48:
+        raise wrong(f"it says that its shape is {str(shape)[:200]}")
+    return Header(shape, entries["fortran_order"] == "True", dtype, 8 + size + length)
 
 
 def _line(e: BaseException) -> str:
@@ -126,7 +144,9 @@ def load_npz(path: str | os.PathLike[str], *, mmap: bool = True) -> dict[str, Ar
         try:
             with zipfile.ZipFile(file) as archive:
                 return _members(path, archive, file, size, mmap)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError, *_DAMAGE) as e:
+        except (*_DAMAGE, OSError) as e:
+            if isinstance(e, OSError) and e.errno != errno.EINVAL:      # that is a place before the beginning of the file
+                raise
             raise GraphError(f"{path.name} is a damaged .npz file", at=path, why=_line(e)) from None
 
 

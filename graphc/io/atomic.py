@@ -39,9 +39,11 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
-    except BaseException:
+    except BaseException as e:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(e, OSError) and e.errno is not None:      # a full disk does not say whose file it was
+            raise OSError(e.errno, os.strerror(e.errno), str(path)) from None
         raise
     _sync_folder(target.parent)
     return target

@@ -49,7 +49,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], note: Mappi
     suffix = kind(path)
     library = safetensors() if suffix == ".safetensors" else None
     arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    text = json.dumps({**note, "crc32": {name: checksum(a) for name, a in arrays.items()}})
+    text = sealed({**note, "crc32": {name: checksum(a) for name, a in arrays.items()}})
     if library is not None:
         return write_atomic(path, library.numpy.save(arrays, {NOTE: text}))
     out = io.BytesIO()
@@ -57,12 +57,18 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], note: Mappi
     return write_atomic(path, out.getbuffer())
 
 
+def sealed(note: Mapping[str, Any]) -> str:
+    """A note as JSON, behind its own checksum."""
+    text = json.dumps(note)
+    return f"{zlib.crc32(text.encode()):08x} {text}"
+
+
 def checksum(a: Array) -> int:
     return zlib.crc32(a.reshape(-1).view(np.uint8).data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any] | None]:
-    """The arrays of a file and its note (None: the file is not graphc's). Raises GraphError for a damaged file, OSError for one that cannot be read."""
+    """The arrays of a file and its note (None: it is not graphc's). Raises GraphError for a damaged file, OSError for one that cannot be read."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise GraphError(f"{path} is no ordinary file")
@@ -73,6 +79,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
     if text is None:
         return arrays, None
     try:
+        seal, _, text = text.partition(" ")
+        if seal != f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}":
+            raise ValueError("its checksum differs")
         note = json.loads(text)
         sums = note["crc32"]
         if not isinstance(sums, dict):
