@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from .core.errors import GraphError, GraphTypeError
 from .core.loc import user_loc
 from .core.options import Options
 from .core.types import TensorType
-from .executable import Executable, MemoryPlan, Report, compile_graph
 from .ir.node import Graph
 from .ir.walk import bind
 from .trace import arguments, function, tree
@@ -29,7 +27,9 @@ from .trace.spec import Spec, match
 from .trace.tape import current
 from .trace.tensor import Tensor
 
-log = logging.getLogger("graphc")
+if TYPE_CHECKING:
+    from .executable import Executable, MemoryPlan, Report
+
 _running = threading.RLock()                            # steps with states run one at a time: two functions may share parameters
 _KEEP = 8                                               # variants of equal arguments that are kept: old ones of a rebound net go
 
@@ -47,7 +47,8 @@ class Variant:
         found = self.executables.get(key)
         if found is None:
             if sizes:
-                log.info("graphc: compiling %s for %s", self.traced.graph.name, ", ".join(f"{n} = {k}" for n, k in key))
+                _say("graphc: compiling %s for %s", self.traced.graph.name, ", ".join(f"{n} = {k}" for n, k in key))
+            from .executable import compile_graph  # the passes load when something is first compiled
             graph = bind(self.traced.graph, sizes) if sizes else self.traced.graph
             found = self.executables[key] = compile_graph(graph, self.traced.storages, self.options)
             function.bind(self.traced)
@@ -182,7 +183,7 @@ class CompiledFunction:
         now = tuple(arguments.shapes(call.keys))
         seen = self._seen.setdefault(call.shapeless, [])
         if stale:
-            log.info("graphc: tracing %s again: what it reads from outside has changed", name)
+            _say("graphc: tracing %s again: what it reads from outside has changed", name)
         elif seen and now not in seen:
             names = [n for n, k in zip(self._leaf_names(call.treedef), call.keys) if k[0] == "array"]
             changed = [(n, a, b) for n, a, b in zip(names, seen[-1], now) if a != b]
@@ -190,7 +191,7 @@ class CompiledFunction:
             if self.options.on_new_shape == "error":
                 raise GraphError(f"{name} is compiled for other shapes: {what}", at=user_loc(), why='on_new_shape="error"',
                                  fix='gx.compile(..., on_new_shape="compile"), or f.lower(gx.Spec(("N", ...))) for every N')
-            log.info("graphc: compiling %s once more for a new shape: %s", name, what)
+            _say("graphc: compiling %s once more for a new shape: %s", name, what)
         if now not in seen:
             seen.append(now)
 
@@ -226,6 +227,12 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}: {len(self.variants)} variant(s), backend {self.options.backend}>"
+
+
+def _say(text: str, *args: Any) -> None:
+    """Tell whoever listens to the logger "graphc" at INFO. (`logging` loads when there is something to say.)"""
+    import logging
+    logging.getLogger("graphc").info(text, *args)
 
 
 def _quick_check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, Any]] | None:
