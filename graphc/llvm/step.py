@@ -11,7 +11,7 @@ from functools import partial
 
 from ..core.compat import assert_never
 from ..core.target import Target
-from ..loop.ir import Barrier, Kernel, Launch, Loop, Plan, Ref, Region, Steps
+from ..loop.ir import Barrier, Buffer, Kernel, Launch, Loop, Plan, Ref, Region, Steps
 from ..loop.text import declared
 from .emit import Emitter, KernelText, emit
 from .types import in_memory
@@ -89,7 +89,7 @@ class StepEmitter(Emitter):
         self.layout, self.arena_bytes = layout, arena_bytes
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
-        self.made: dict[int, KernelText] = {}                   # by the id of the Kernel, which the plan keeps alive
+        self.made: dict[tuple[int, tuple[Buffer, ...]], KernelText] = {}    # by the id of the body, which the plan keeps alive
         self.names: set[str] = {"step"}
 
     def plan(self, p: Plan) -> None:
@@ -132,7 +132,8 @@ class StepEmitter(Emitter):
 
     def kernel(self, kernel: Kernel) -> KernelText:
         """The text of a kernel; one that is equal but for its name stands for it."""
-        if id(kernel) not in self.made:
+        key = (id(kernel.body), kernel.buffers)
+        if key not in self.made:
             k = emit(kernel, self.target)
             body = k.text.partition("(")[2]
             if body not in self.kernels:
@@ -144,8 +145,8 @@ class StepEmitter(Emitter):
                 self.kernels[body] = KernelText(name, f"define internal void @{name}({body}", k.scratch_bytes, k.declarations, k.checks)
                 self.comments[name] = ", ".join(f"%a{i} {declared(b)}" for i, b in enumerate(kernel.buffers)).replace("\n", " ")
                 self.scratch_max = max(self.scratch_max, k.scratch_bytes)
-            self.made[id(kernel)] = self.kernels[body]
-        return self.made[id(kernel)]
+            self.made[key] = self.kernels[body]
+        return self.made[key]
 
     def pointer(self, ref: Ref, ty: str) -> str:
         r = ref.region

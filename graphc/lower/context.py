@@ -1,13 +1,15 @@
 """What every kernel in the making shares: where tensors lie, and the loops around a body."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.target import Target
 from ..ir.node import Node
 from ..loop.contraction import map_schedule
 from ..loop.ir import Alloc, Buffer, For, Int, Kernel, Launch, Stmt, Store, Var, seq
+from ..loop.signature import signature
 from .access import Home, Reader, variables
 from .fuse import shape_of
 
@@ -39,7 +41,22 @@ def copy(n: Node, homes: Sequence[Home], ctx: Context) -> tuple[str, Reader, Stm
     value = reader.at(n, ix)
     stores = [Store(*reader.place(h, ix), value) for h in homes]
     order = homes[0].order
-    return "copy", reader, map_schedule(loops([ix[a] for a in order], [shape_of(n)[a] for a in order], seq(*stores)), names_of(ix, order), ctx.target)
+    nest = loops([ix[a] for a in order], [shape_of(n)[a] for a in order], seq(*stores))
+    return "copy", reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
+
+
+_schedules: dict[Hashable, Stmt] = {}                   # equal layers have equal nests: each is scheduled once in the life of the process
+_MOST = 4096
+
+
+def scheduled(schedule: Callable[..., Stmt], nest: Stmt, *args: Any) -> Stmt:
+    """schedule(nest, *args); the same object for the same nest, so that whoever emits it can do so once."""
+    key = (schedule, signature(nest), args)
+    if key not in _schedules:
+        if len(_schedules) >= _MOST:
+            _schedules.clear()
+        _schedules[key] = schedule(nest, *args)
+    return _schedules[key]
 
 
 def loops(ix: Sequence[Var], shape: Sequence[int], body: Stmt) -> Stmt:

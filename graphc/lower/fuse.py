@@ -7,7 +7,7 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..core.types import TensorType
@@ -227,22 +227,10 @@ def _join(n: Node, r: Reads, needs: set[Group], out: list[Group], home: dict[Nod
 
 def _sorted(out: list[Group], before: dict[Group, set[Group]]) -> list[Group]:
     """In an order that respects `before`, otherwise as found."""
-    done: list[Group] = []
-    placed: set[Group] = set()
-    rest = list(out)
-    while rest:
-        ready = [g for g in rest if before[g] <= placed]
-        assert ready, "groups form a cycle"
-        done.append(ready[0])
-        placed.add(ready[0])
-        rest.remove(ready[0])
-    return done
+    rank = {g: k for k, g in enumerate(out)}
+    done: dict[Group, None] = {}
+    for g in out:                                       # `before` is transitive: who has fewer before it may run first
+        done.update(dict.fromkeys(sorted(before[g] - done.keys(), key=lambda x: (len(before[x]), rank[x]))))
+        done[g] = None
+    return list(done)
 
-
-def consumers(groups_: Iterable[Group]) -> dict[Node, set[Group]]:
-    """For each node, the groups that read it from outside."""
-    out: dict[Node, set[Group]] = {}
-    for g in groups_:
-        for x in g.reads:
-            out.setdefault(x, set()).add(g)
-    return out

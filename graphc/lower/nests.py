@@ -9,7 +9,7 @@ from ..loop.contraction import map_schedule, matmul_schedule, reduce_schedule
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, seq
 from ..ops.contract import free_axes
 from .access import Index, Reader, highest, lowest, variables
-from .context import Context, Made, in_registers, loops, names_of, serial
+from .context import Context, Made, in_registers, loops, names_of, scheduled, serial
 from .elementwise import number
 from .fuse import REDUCE, Group, shape_of
 from .heads import CLOSED
@@ -59,7 +59,7 @@ def _map(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, S
     ix = variables("i", g.space)
     body = _values(g.members, reader, ix, ctx)
     nest = loops([ix[a] for a in order], [g.space[a] for a in order], body)
-    return g.members[-1].op.name, reader, map_schedule(nest, names_of(ix, order), ctx.target)
+    return g.members[-1].op.name, reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
 
 
 def _accumulated(g: Group, ctx: Context, reader: Reader, ix: Index, init: Lit, loops: Callable[[Stmt], Stmt], term: Accum, acc: Buffer) -> Stmt:
@@ -94,10 +94,10 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
         order = (*(i for i in range(len(ix)) if ix[i] not in (rows[-1], cols[-1])), len(batch) + len(rows) - 1, len(ix) - 1)
     nest = loops([ix[i] for i in order], [g.space[i] for i in order], nest)
     if 0 in sizes or not sizes:                         # nothing to add up: an outer product is a map
-        return "contract", reader, map_schedule(nest, names_of(ix, order), ctx.target)
+        return "contract", reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
     if rows and cols:
-        return "contract", reader, matmul_schedule(nest, rows[-1].name, cols[-1].name, names, ctx.target, dtype)
-    return "contract", reader, reduce_schedule(nest, names_of(ix, order), names, ctx.target)
+        return "contract", reader, scheduled(matmul_schedule, nest, rows[-1].name, cols[-1].name, names, ctx.target, dtype)
+    return "contract", reader, scheduled(reduce_schedule, nest, names_of(ix, order), names, ctx.target)
 
 
 _START: dict[str, Callable[[DType], float]] = {"reduce_sum": lambda d: 0, "reduce_prod": lambda d: 1, "reduce_max": lowest, "reduce_min": highest}
@@ -122,8 +122,8 @@ def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader
     nest = _accumulated(g, ctx, reader, free, number(_START[n.op.name](dtype), dtype), lambda s: serial(ks, sizes, s), term, acc)
     nest = loops([free[i] for i in order], [g.space[i] for i in order], nest)
     if 0 in sizes or not ks:
-        return n.op.name, reader, map_schedule(nest, names_of(free, order), ctx.target)
-    return n.op.name, reader, reduce_schedule(nest, names_of(free, order), tuple(k.name for k in ks), ctx.target)
+        return n.op.name, reader, scheduled(map_schedule, nest, names_of(free, order), ctx.target)
+    return n.op.name, reader, scheduled(reduce_schedule, nest, names_of(free, order), tuple(k.name for k in ks), ctx.target)
 
 
 def _inner_order(reader: Reader, shape: tuple[int, ...]) -> tuple[int, ...]:
