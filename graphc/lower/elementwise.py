@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.dtype import DType, bool_, i64, u32, u64
 from ..loop import math
-from ..loop.ir import Bin, Bitcast, Cast, Expr, Int, Lit, Select, Un, dtype_of
+from ..loop.ir import Bin, Bitcast, Call, Cast, Expr, Int, Lit, Select, Un, dtype_of
 from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
 
 Lowering = Callable[..., Expr]                          # (*operands, **attrs) -> the element
@@ -31,7 +31,10 @@ def _floordiv(a: Expr, b: Expr) -> Expr:
     """Toward minus infinity."""
     d = dtype_of(a)
     if d.is_float:
-        return Un("floor", Bin("/", a, b))
+        q, _, over = _quotient(a, b)
+        q = Select(over, Bin("-", q, number(1, d)), q)
+        endless = Bin("and", Bin("==", Un("abs", a), number(float("inf"), d)), Bin("!=", b, zero(b)))
+        return Select(endless, number(float("nan"), d), q)
     q = Bin("//", a, b)
     if d.kind == "uint":
         return q
@@ -42,9 +45,21 @@ def _mod(a: Expr, b: Expr) -> Expr:
     """With the sign of b."""
     d = dtype_of(a)
     if d.is_float:
-        return Bin("-", a, Bin("*", Un("floor", Bin("/", a, b)), b))
+        _, r, over = _quotient(a, b)
+        return Select(Bin("==", r, zero(b)), Call("copysign", (zero(b), b)), Select(over, Bin("+", r, b), r))
     r = Bin("%", a, b)
     return r if d.kind == "uint" else Select(_odd_signs(r, b), Bin("+", r, b), r)
+
+
+def _quotient(a: Expr, b: Expr) -> tuple[Expr, Expr, Expr]:
+    """floor(a / b), the remainder a - q * b, and whether a / b was rounded up to an integer, so that q is one too many.
+
+    The remainder is rounded once, so it is exact while |a / b| < 2**24 (2**53). Of a / inf it is a, where q * b would be 0 * inf.
+    """
+    o = zero(b)
+    q = Un("floor", Bin("/", a, b))
+    r = Select(Bin("==", q, o), a, Call("fma", (Un("neg", q), b, a)))
+    return q, r, Bin("and", Bin("!=", r, o), Bin("!=", Bin("<", r, o), Bin("<", b, o)))
 
 
 def _odd_signs(r: Expr, b: Expr) -> Expr:
