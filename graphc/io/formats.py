@@ -92,7 +92,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
              *(f"{n} has another checksum" for n, a in arrays.items() if n in sums and checksum(a) != sums[n])]
     if wrong:
         raise GraphError(f"{path.name} is damaged", at=path, why="; ".join(w[:200] for w in wrong[:20]), fix="an older copy")
-    return arrays, note
+    return {name: arrays[name] for name in sums}, note      # in the order in which they were saved
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Array], str | None]:

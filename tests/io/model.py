@@ -50,6 +50,6 @@ class Run:
     def snapshot(self) -> list[bytes]:
         """Every bit of the state."""
         state = self.optimizer.state_dict()
-        slots = [np.asarray(a) for n in sorted(state["state"]) for a in state["state"][n].values()]
+        slots = [np.asarray(a) for n in sorted(state["state"]) for _, a in sorted(state["state"][n].items())]
         arrays = [*self.net.state_dict().values(), *slots, self.generator.key.numpy(), self.generator.counter.numpy()]
         return [*(a.tobytes() for a in arrays), repr((state["param_groups"], self.loader.state_dict())).encode()]
