@@ -165,11 +165,12 @@ class Interpreted:
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         arrays = [np.asarray(x, n.tensor.dtype.numpy) for x, n in zip(inputs, self.graph.inputs, strict=True)]
         result = oracle.run(self.graph, arrays, [s.array for s in self._storages])
-        new = [np.array(v) for v in result.states]      # every state is computed before one is written
+        new = [np.array(v) for v in result.states]      # every state is computed before one is written,
+        outputs = [v[()] if v.ndim == 0 else np.array(v) for v in result.outputs]       # and so is every output: it may be a view of one
         for storage, state, value in zip(self._storages, self.graph.states, new, strict=True):
             if state.write is not state.read:
                 storage.assign(value)
-        return [v[()] if v.ndim == 0 else np.array(v) for v in result.outputs]
+        return outputs
 
     def text(self, stage: str) -> str:
         if stage == "graph":
@@ -219,7 +220,7 @@ class Native:
             if status == -1:
                 status = self._slowly(inputs)
             if status:
-                raise self._failure(status)
+                raise self._failure(status, inputs)
             out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]]
             for label, value in zip(self.program.prints, self._results[self._n_out:]):
                 print(f"{label}{value}")
@@ -241,9 +242,18 @@ class Native:
             self._table[slot] = array.ctypes.data
         return int(self._step())
 
-    def _failure(self, status: int) -> GraphError:
+    def _failure(self, status: int, inputs: Sequence[Any]) -> GraphError:
+        """What the status says; the oracle, which sees the same inputs and unchanged states, knows which index it was."""
         check = self.program.checks[status - 1]
-        return GraphIndexError(f"an index is not in 0..{check.size - 1}", op="check_index", at=check.where or None,
+        what = f"an index is not in 0..{check.size - 1}"
+        leaves = dict(zip(self.optimized.leaves, (*map(np.asarray, inputs), *(s.array for s in self._storages))))
+        try:
+            oracle.evaluate([check.node], leaves)
+        except GraphIndexError as e:
+            what = e.what
+        except (AssertionError, KeyError):              # a check inside a loop body, whose inputs exist only there
+            pass
+        return GraphIndexError(what, op="check_index", at=check.where or None,
                                why="a label or an index in the arguments is out of range; no state has changed")
 
     def text(self, stage: str) -> str:
@@ -271,7 +281,7 @@ class Native:
         memory = _memory(self, inputs, states)
         status = run_plan(self.plan, memory)
         if status:
-            raise self._failure(status)
+            raise self._failure(status, inputs)
         by = {(r.where, r.slot): m for r, m in memory.items() if r.where != "arena"}
         outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:self._n_out])]
         new = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..core.compat import assert_never
+
 from .ir import (  # isort: skip
     Accum, Alloc, Bin, Bitcast, Call, Cast, Check, Expr, For, If, Int, Lit, Load, Select, Seq, Stmt, Store, Un, Var, While, postorder,
 )

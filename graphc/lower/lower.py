@@ -28,10 +28,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a status other than 0 stands for."""
+    """What a status other than 0 stands for: indices that `node` found outside 0..size-1."""
 
     size: int
     where: str
+    node: Node
 
 
 @dataclass(slots=True)
@@ -207,7 +208,7 @@ class _Lowering:
 
     def check(self, n: Node) -> int:
         locs = self.graph.where(n).locs
-        self.names.checks.append(Check(n.attrs["size"], ", ".join(sorted(map(str, locs)))))
+        self.names.checks.append(Check(n.attrs["size"], ", ".join(sorted(map(str, locs))), n))
         return len(self.names.checks)
 
     def _axes(self, g: Group) -> Order:
