@@ -36,7 +36,9 @@ def orders(states: Sequence[State], stored: Mapping[Node, Reads], topo_: Sequenc
         if s.write in stored:
             parent[find(s.read)] = find(s.write)
 
-    wanted: dict[Node, Order] = {find(leaf): order for leaf, order in fixed.items()}
+    wanted: dict[Node, Order] = {}
+    for leaf, order in fixed.items():
+        wanted.setdefault(find(leaf), order)
     pinned = {root_of(n) for n in topo_ if n.op.name == "reshape"} | {i for n in topo_ if n.op.name in ("scan", "topk") for i in n.inputs}
     for x in topo_:                                     # an alias and a loop's slices read plain row-major memory
         if x in pinned and (x in leaves or x in stored):
@@ -53,4 +55,4 @@ def orders(states: Sequence[State], stored: Mapping[Node, Reads], topo_: Sequenc
                 summed, batch = n.attrs["contracting"][side], n.attrs["batch"][side]
                 free = free_axes(len(axes), summed, batch)
                 wanted.setdefault(find(x), tuple(axes[a] for a in (*batch, *summed, *free)))
-    return {n: wanted.get(find(n), identity(n)) for n in (*stored, *leaves)}
+    return {n: fixed.get(n) or wanted.get(find(n), identity(n)) for n in (*stored, *leaves)}    # two fixed leaves may differ
