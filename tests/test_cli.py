@@ -159,6 +159,19 @@ def test_unreadable_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     failed(capsys, 1, "cannot be written", "train", "--out", data)
 
 
+def test_folders_that_the_system_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for root, to whom the system refuses nothing."""
+    def refused(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "listdir", refused)
+        failed(capsys, 1, "data: Permission denied", "train", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    with monkeypatch.context() as m:
+        m.setattr(os, "access", lambda path, mode: False)
+        failed(capsys, 1, "out: the folder cannot be written", "train", "--out", tmp_path / "out")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
 def test_a_full_disk(tmp_path: Path) -> None:
     import resource

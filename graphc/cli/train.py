@@ -60,17 +60,18 @@ def train(settings: Settings) -> int:
         return (net(x).argmax(1) == y).astype(f32).mean()
 
     step, evaluated = (driver.compile(f, backend=settings.backend) for f in (train_step, evaluate))
-    loader = data.DataLoader((images.x_train, images.y_train), batch_size=settings.batch, shuffle=True, seed=settings.seed, drop_last=True, prefetch=2)
+    loader = data.DataLoader((images.x_train, images.y_train), batch_size=settings.batch, shuffle=True, seed=settings.seed, drop_last=True)
     bar: Progress[None] = progress(total=settings.epochs * len(loader), desc="train", disable=True if settings.quiet else None)
     steps, seconds, accuracy, loss = 0, 0.0, 0.0, float("nan")
     for epoch in range(settings.epochs):
-        losses = []
+        losses, start = [], time.perf_counter()
         for x, y in loader:
-            start = time.perf_counter()
             losses.append(step(x, y))
-            seconds += time.perf_counter() - start if steps else 0.0    # the first call compiles
+            if steps == 0:
+                start = time.perf_counter()             # the first call compiles
             steps += 1
             bar.update()
+        seconds += time.perf_counter() - start
         loss, accuracy = float(np.mean(losses)), float(evaluated(images.x_test, images.y_test))
         bar.set_postfix(loss=loss, accuracy=accuracy)
         if not settings.quiet and not sys.stderr.isatty():

@@ -32,7 +32,8 @@ class DataLoader:
     `data` is an array, a tuple or list of arrays of equal length, or any data set with `len()` and `data[i]` (a sample: an array or number, or
     a tuple of them, which are stacked). With `shuffle` each epoch has its own order, a function of (seed, epoch) alone: two loaders with
     the same seed give the same batches. `sampler` (indices) or `batch_sampler` (lists of indices) replace all that. With prefetch=k a thread
-    makes up to k batches ahead; `data[i]` then runs in it.
+    makes up to k batches ahead; `data[i]` then runs in it. That is for data that are read or decoded: handing a batch over costs about 50 µs,
+    more than taking it from an array in memory.
 
     Beginning an iteration begins an epoch; `set_epoch` goes to one. `state_dict` says how far the last iteration has come, and after
     `load_state_dict` the next one goes on with the very batch that would have followed.
