@@ -34,10 +34,10 @@ class SGD(Optimizer):
             raise GraphError("SGD: nesterov needs a momentum > 0 and no dampening", fix="SGD(..., momentum=0.9, nesterov=True)")
 
     def _flags(self, group: Group) -> tuple[Any, ...]:
-        return group["momentum"] != 0, bool(group["nesterov"]), bool(group["maximize"])
+        return group.now("momentum") != 0, bool(group["nesterov"]), bool(group["maximize"])
 
     def _counts_steps(self, group: Group) -> bool:
-        return bool(group["momentum"] != 0)                     # counts the writes of the buffer, to know the first
+        return bool(group.now("momentum") != 0)                     # counts the writes of the buffer, to know the first
 
     def _update(self, group: Group, pairs: Pairs, count: dict[Tensor, Tensor]) -> None:
         lr, decay = group.scalar("lr"), group.scalar("weight_decay")

@@ -85,7 +85,8 @@ class Traced:
 def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorType | None], keep_grads: bool = False) -> Traced:
     """Trace fn. `types` gives, for each leaf that is an array, its type (sizes may be symbolic)."""
     names = leaf_names(fn, arguments.treedef)
-    captured = captures(fn)
+    objects = [x for x, key in zip(arguments.leaves, arguments.keys) if key[0] == "object"]
+    captured = captures(fn, arguments=objects)
     tracer = Tracer()
     try:
         with tracer.running():
@@ -126,8 +127,11 @@ def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorTy
     graph = Graph((*inputs, *numbers, *(n for n, _ in tracer.scalars.values())), tuple(outputs), states, tracer.effects, tracer.recorder.info,
                   getattr(fn, "__name__", "graph"))
     graph = _without(graph, dropped)
+    for obj in captured.structured:                                     # read without being called: net.training, net.k
+        tracer.depends(obj)
+    met = list(tracer.depends_on.values())
     return Traced(graph, storages, array_leaves, [t for t in types if t is not None], number_leaves, [s for _, s in tracer.scalars.values()],
-                  out_tree, described, actions, captures(fn, tracer.depends_on.values()), [(o, structure(o)) for o in tracer.depends_on.values()], guards,
+                  out_tree, described, actions, captures(fn, met, objects), [(o, structure(o)) for o in met], guards,
                   _numbers(captured, tracer) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims), process.count)
 
 

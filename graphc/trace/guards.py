@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import EnumMeta
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from ..core.loc import Loc
 _STABLE = ("graphc", "numpy", "math", "functools", "itertools", "typing", "collections")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _DEPTH = 4                                              # of containers and of helper functions
+_PRIVATE = ("_parameters", "_buffers", "_modules", "_not_saved", "_forward_hooks", "_forward_pre_hooks")    # of a Module: in its structure
 _WIDTH = 256                                            # members of a captured container that are compared
 
 
@@ -54,10 +57,10 @@ MISSING = _Missing()
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A name that the function reads from outside, and what it stood for: `where` is a namespace or the cell of a closure."""
+    """A name that the function reads from outside, and what it stood for: `where` is a namespace, the cell of a closure, or an object with attributes."""
 
     name: str
-    where: dict[str, Any] | types.CellType
+    where: Any                                          # a dict, a cell, or what has the attribute: a class, an object with slots
     key: str
     value: Any
     members: Any = None                                 # of a container: a snapshot of what is in it
@@ -66,6 +69,8 @@ class Captured:
         """What it stands for now, or MISSING."""
         if isinstance(self.where, dict):
             return self.where.get(self.key, MISSING)
+        if not isinstance(self.where, types.CellType):
+            return getattr(self.where, self.key, MISSING)
         try:
             return self.where.cell_contents
         except ValueError:
@@ -75,8 +80,10 @@ class Captured:
         """Bind the name again as it was, after a trace that rebound it."""
         if isinstance(self.where, dict):
             self.where[self.key] = self.value
-        else:
+        elif isinstance(self.where, types.CellType):
             self.where.cell_contents = self.value
+        else:
+            setattr(self.where, self.key, self.value)
 
     def holds(self) -> bool:
         now = self.read()
@@ -103,35 +110,77 @@ class Identity:
         return id(self.of)
 
 
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+
+
+def _is_container(x: Any) -> bool:
+    """A container whose content is compared: Python's own and the user's, not graphc's (what is in a param_group is read at every call)."""
+    return isinstance(x, _CONTAINERS) and not type(x).__module__.startswith("graphc.")
+
+
 def _members(x: Any, depth: int) -> Any:
     """A snapshot of a container, comparable by ==; of anything else its identity."""
-    if depth < _DEPTH and type(x) in (list, tuple) and len(x) <= _WIDTH:
-        return (type(x), *(_members(v, depth + 1) for v in x))
-    if depth < _DEPTH and type(x) is dict and len(x) <= _WIDTH:
-        return (dict, *((k, _members(v, depth + 1)) for k, v in x.items()))
-    return Identity(x)
+    if depth >= _DEPTH or not _is_container(x) or len(x) > _WIDTH:
+        return Identity(x)
+    if isinstance(x, dict):
+        return (type(x), *((k, _members(v, depth + 1)) for k, v in x.items()))
+    if isinstance(x, (set, frozenset)):
+        return type(x), frozenset(x)
+    return (type(x), *(_members(v, depth + 1) for v in x))
 
 
-def captures(fn: Callable[..., Any], also: Iterable[Any] = ()) -> list[Captured]:
-    """Every name that fn, the helpers it names, and the methods of the objects `also` read from globals, closures and captured objects."""
+class Captures(list[Captured]):
+    """The names, and the objects with a structure (Modules, optimizers) that they lead to."""
+
+    structured: list[Any]
+
+
+def captures(fn: Callable[..., Any], also: Iterable[Any] = (), arguments: Iterable[Any] = ()) -> Captures:
+    """Every name that fn, the helpers it names, and the methods of the objects `also` read from globals, closures and captured objects.
+
+    `arguments` are those that fn takes as they are: functions, callable objects, Modules.
+    """
     search = _Search()
     search.inside(fn, getattr(fn, "__name__", "fn"), set(), 0)
+    names = _names(fn.__code__) if isinstance(fn, types.FunctionType) else set()
+    for obj in arguments:
+        search.inside(obj, type(obj).__name__, names, 0)
     for obj in also:
         search.methods(obj)
-    return list(search.found.values())
+    out = Captures(search.found.values())
+    out.structured = list(search.structured.values())
+    return out
 
 
 def _is_users(x: Any) -> bool:
+    """Was this function or class written by the user?"""
     return (getattr(x, "__module__", None) or "").partition(".")[0] not in _STABLE
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Globals and attributes that the code and the functions inside it name."""
+    """Globals and attributes that the code and the functions inside it name, by getattr(x, "name") too."""
     out = set(code.co_names)
     for c in code.co_consts:
         if isinstance(c, types.CodeType):
             out |= _names(c)
+        elif type(c) is str and c.isidentifier():
+            out.add(c)
     return out
+
+
+def _static(cls: type, name: str) -> Any:
+    """What a class that the user wrote, or one above it, has under this name: a function, a property, a value; MISSING."""
+    for c in cls.__mro__:
+        if name in c.__dict__:
+            return c.__dict__[name] if _is_users(c) and c.__module__ != "builtins" else MISSING
+    return MISSING
+
+
+def _code_of(x: Any) -> Iterator[types.FunctionType]:
+    """The functions behind a method, a static method or a property."""
+    for f in (x.fget, x.fset) if isinstance(x, property) else (getattr(x, "func", getattr(x, "__func__", x)),):
+        if isinstance(f, types.FunctionType):
+            yield f
 
 
 class _Search:
@@ -141,6 +190,7 @@ class _Search:
         self.found: dict[tuple[int, str], Captured] = {}
         self.seen: set[int] = set()
         self.bound: set[tuple[int, int]] = set()        # methods and the objects they were found on
+        self.structured: dict[int, Any] = {}            # Modules and optimizers
 
     def _first(self, x: Any, depth: int) -> bool:
         if id(x) in self.seen or depth > _DEPTH:
@@ -157,24 +207,24 @@ class _Search:
             self.note(name, scope, name, names, depth)
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
             self.note(name, cell, name, names, depth)
-        for value in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
-            if callable(value):
-                self.inside(value, "", names, depth + 1)
+        for key in ("__defaults__", "__kwdefaults__"):
+            values = getattr(fn, key)
+            if values and not all(isinstance(v, _PLAIN) for v in (values.values() if isinstance(values, dict) else values)):
+                self.note(fn.__name__, fn, key, names, depth)
 
-    def note(self, path: str, where: dict[str, Any] | types.CellType, name: str, names: set[str], depth: int) -> None:
+    def note(self, path: str, where: Any, name: str, names: set[str], depth: int) -> None:
         value = Captured(path, where, name, None).read()
         if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in _STABLE:
             return
         if (id(where), name) not in self.found:
-            members = _members(value, 0) if type(value) in (list, tuple, dict) else None
-            self.found[id(where), name] = Captured(path, where, name, value, members)
+            self.found[id(where), name] = Captured(path, where, name, value, _members(value, 0) if _is_container(value) else None)
             self.inside(value, path, names, depth)
 
     def inside(self, value: Any, path: str, names: set[str], depth: int) -> None:
         """Go on through a helper, a container of helpers, or an object of the user's."""
-        if type(value) in (list, tuple, dict):
-            for v in (value.values() if type(value) is dict else value):
-                if callable(v):
+        if _is_container(value):
+            for v in (value.values() if isinstance(value, dict) else value):
+                if depth < _DEPTH and not isinstance(v, _PLAIN):
                     self.inside(v, path, names, depth + 1)
         elif isinstance(value, types.FunctionType):
             self.function(value, depth + (depth > 0))
@@ -184,7 +234,9 @@ class _Search:
             self.inside(value.__func__, path, names, depth)
         elif isinstance(value, functools.partial):
             self.inside([value.func, *value.args, *value.keywords.values()], path, names, depth)
-        elif not isinstance(value, type) and value is not MISSING:
+        elif isinstance(value, type):
+            self.of_class(value, value, path, names, depth)
+        elif value is not MISSING:
             self.attributes(value, path, names, depth)
             call = getattr(type(value), "__call__", None)          # noqa: B004 (the function itself is wanted)
             if isinstance(call, types.FunctionType) and _is_users(type(value)) and not hasattr(value, "_epoch"):
@@ -194,27 +246,56 @@ class _Search:
             self.inside(wrapped, path, names, depth + 1)
 
     def attributes(self, obj: Any, path: str, names: set[str], depth: int) -> None:
-        """The attributes of obj that are named, and its methods that are. Modules and optimizers of graphc keep an epoch instead."""
-        scope = getattr(obj, "__dict__", None)
-        if not isinstance(scope, dict) or hasattr(obj, "_epoch") or not _is_users(type(obj)) or depth > _DEPTH:
+        """The attributes of obj that are named, and its methods that are. Modules and optimizers of graphc describe their structure instead."""
+        scope = getattr(obj, "__dict__", {})
+        if hasattr(obj, "_epoch"):
+            if hasattr(obj, "param_groups") or hasattr(obj, "_modules"):
+                self.structured.setdefault(id(obj), obj)
+            return
+        if not isinstance(scope, dict) or not _is_users(type(obj)) or depth > _DEPTH:
             return
         if isinstance(obj, types.ModuleType) and obj.__name__.partition(".")[0] in _STABLE:
             return
         for name in sorted(names & scope.keys()):
             self.note(f"{path}.{name}", scope, name, names, depth + 1)
-        for name in sorted(names - scope.keys()):
-            method = getattr(type(obj), name, None)
-            if isinstance(method, types.FunctionType) and (id(method), id(obj)) not in self.bound:
-                self.bound.add((id(method), id(obj)))
-                self.inside(types.MethodType(method, obj), path, names, depth + 1)
+        self.of_class(obj, type(obj), path, names - scope.keys(), depth)
+
+    def of_class(self, obj: Any, cls: type, path: str, names: set[str], depth: int) -> None:
+        """What obj (the class itself, or an object of it) has from its class among the names: values, slots, methods, properties."""
+        if depth > _DEPTH or isinstance(cls, EnumMeta):
+            return
+        for name in sorted(names):
+            found = MISSING if name.startswith("__") else _static(cls, name)
+            if found is MISSING:
+                continue
+            functions = list(_code_of(found))
+            if isinstance(found, types.MemberDescriptorType):           # a slot
+                if obj is not cls:
+                    self.note(f"{path}.{name}", obj, name, names, depth + 1)
+            elif not functions and not callable(found):
+                self.note(f"{path}.{name}", cls, name, names, depth + 1)
+            for f in functions:
+                if (id(f), id(obj)) not in self.bound:
+                    self.bound.add((id(f), id(obj)))
+                    self.inside(types.MethodType(f, obj), path, names, depth + 1)
 
     def methods(self, obj: Any) -> None:
-        """What the methods that the user wrote for obj's class read."""
-        for cls in type(obj).__mro__:
-            if _is_users(cls):
-                for f in vars(cls).values():
-                    if isinstance(f, types.FunctionType):
-                        self.function(f, 0)
+        """What the methods that the user wrote for obj's class read, from outside and (where Modules do not announce a change) from obj itself."""
+        for hook in (*getattr(obj, "_hooks", {}).values(), *getattr(obj, "_forward_hooks", {}).values(), *getattr(obj, "_forward_pre_hooks", {}).values()):
+            self.inside(hook, "hook", set(), 0)
+        cls = type(obj)
+        functions = [f for c in cls.__mro__ if _is_users(c) for x in vars(c).values() for f in _code_of(x)]
+        if not functions:
+            return
+        names: set[str] = set()
+        for f in functions:
+            self.function(f, 0)
+            names |= _names(f.__code__)
+        scope = vars(obj)
+        for name in sorted(names & scope.keys()):
+            if not name.startswith("__") and not isinstance(scope[name], _PLAIN) and name not in _PRIVATE:
+                self.note(f"{cls.__name__}.{name}", scope, name, names, 1)
+        self.of_class(obj, cls, cls.__name__, names - scope.keys(), 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,29 @@ def number(x: Any, what: str) -> int | float:
 class ParamGroup(dict[str, Any]):
     """One of an optimizer's param_groups: a dict whose numbers a trace reads through `scalar`, so that changing one never recompiles."""
 
+    def now(self, key: str) -> Any:
+        """The entry itself, in a trace too: for what decides which nodes there are."""
+        return super().__getitem__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if current.tracer is None:
+            return value
+        if type(value) is tuple and all(type(v) is float for v in value):
+            return tuple(self.scalar(key, i) for i in range(len(value)))
+        return self.scalar(key) if type(value) in (float, int) else value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, Tensor) and value.is_traced:
+            raise GraphTypeError(f"param_groups entry {key!r} is set to a traced value", at=user_loc(),
+                                 why="the entry is a Python number that a step reads, and the step is still being traced",
+                                 fix="change it between calls of the compiled function")
+        super().__setitem__(key, value)
+
     def scalar(self, key: str, index: int | None = None) -> Any:
         """group[key] (or group[key][index]): a weak Tensor in a trace, read anew before every call; the plain number outside."""
         def source() -> float:
-            value = self[key] if index is None else self[key][index]
+            value = self.now(key) if index is None else self.now(key)[index]
             return value if type(value) is float else float(number(value, f"param_groups entry {key!r}"))
 
         now, tracer = source(), None if current.tracer is None else current.tracer.root
