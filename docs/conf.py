@@ -13,6 +13,7 @@ import gallery  # noqa: E402
 project, author, copyright = "graphc", "the graphc authors", "the graphc authors, Apache-2.0"
 extensions = ["myst_parser", "sphinx_gallery.gen_gallery"]
 html_theme, html_title = "furo", "graphc"
+html_static_path, html_css_files = ["_static"], ["wide.css"]
 exclude_patterns = ["_build"]
 default_role = "code"                                   # `x` in a docstring is code, as everywhere in graphc
 myst_heading_anchors = 3
@@ -20,6 +21,7 @@ myst_heading_anchors = 3
 sphinx_gallery_conf = {
     "examples_dirs": str(gallery.STAGE),
     "gallery_dirs": "examples",
+    "within_subsection_order": "FileNameSortKey",
     "filename_pattern": r"[/\\]\d\d_",
     "image_scrapers": ("matplotlib", "gallery"),
     "run_stale_examples": True,                         # graphc changes more often than they do

@@ -13,7 +13,7 @@ HEADER = "Examples\n========\n\nEach of them runs in seconds, asserts what it cl
 
 def page(source: str) -> str:
     """An example as sphinx-gallery wants it: its first line a title, its `# ---- words ----` comments sections."""
-    source = re.sub(r'\A"""(.+)\n', lambda m: f'"""\n{m[1]}\n{"=" * len(m[1])}\n', source)
+    source = re.sub(r'\A"""(.+)\n', lambda m: f'"""\n{m[1].rstrip(".")}\n{"=" * len(m[1])}\n', source)
     return re.sub(r"^# ---- (.+?) -+\n", lambda m: f"# %%\n# {m[1]}\n# {'-' * len(m[1])}\n\n", source, flags=re.MULTILINE)
 
 

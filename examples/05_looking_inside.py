@@ -36,21 +36,34 @@ def show(title, text, lines=None):
 x, y = np.float32(np.arange(12).reshape(4, 3)) / 10, np.ones((4, 2), np.float32)
 step = train_step.lower(x, y)                           # traced; compiled when a later stage is asked for
 
+# ---- the graph as traced ---------------------------------------------------------------------------------------------------------
+
 show("the graph as traced: forward, backward, update", step.text("graph"))
 assert equal(parse(step.text("graph")), step.graph)     # what is printed can be read back
+
+# ---- the graph after the passes --------------------------------------------------------------------------------------------------
 
 show("the graph after the passes", step.text("optimized"))
 before, after = (step.text(stage).count(" = ") for stage in ("graph", "optimized"))
 assert after < before
 
+# ---- the loops -------------------------------------------------------------------------------------------------------------------
+
 show("the loops: one kernel for each sweep over memory", step.text("loops"))
+
+# ---- LLVM and machine code -------------------------------------------------------------------------------------------------------
+
 show("LLVM, the first lines", step.text("llvm"), 24)
 show("machine code, the first lines", step.text("asm"), 12)
+
+# ---- memory ----------------------------------------------------------------------------------------------------------------------
 
 plan = step.memory_plan()
 show("the memory of a step, in bytes", str(plan))
 assert plan.states == (2 * 3 + 2) * 4                   # weight and bias, four bytes a number
 assert plan.total == plan.arena + plan.states + plan.results + plan.constants
+
+# ---- the report, and a run -------------------------------------------------------------------------------------------------------
 
 show("the report", str(step.report))
 assert step.report.kernels == step.text("loops").count("launch ")
