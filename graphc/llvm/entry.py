@@ -33,7 +33,7 @@ DATA, NDIM, DIMS, DESCR, FLAGS = 16, 24, 32, 56, 64
 C_CONTIGUOUS, ALIGNED = 0x1, 0x100
 BYTES = bytes.__basicsize__ - 1                                 # of a bytes object's data
 
-WORDS = ("table", "ndarray", "float", "int", *(d.name for d in ALL))   # pointers: the step's table, three types, NumPy's dtype objects
+WORDS = ("table", "ndarray", "float", "int", "True", "False", *(d.name for d in ALL))  # pointers: the step's table, types, bools, NumPy's dtype objects
 METH_FASTCALL = 0x80
 
 EXTERNAL = """
@@ -58,7 +58,7 @@ class ArrayParam:
 
 @dataclass(frozen=True, slots=True)
 class ScalarParam:
-    """A Python float or int, not bool: its value, as a number of the dtype, goes to where the table points. An int that the dtype cannot hold is refused."""
+    """A Python float or int, or where the dtype is bool a bool: its value goes to where the table points. An int that the dtype cannot hold is refused."""
 
     dtype: DType
 
@@ -79,7 +79,7 @@ def entry_text(params: Sequence[Param], slots: Sequence[int], busy: int | None =
     e.require("%count")
     e.do(f"%words = getelementptr i8, ptr %self, i64 {BYTES}")
     for i, word in enumerate(WORDS):
-        if word in ("table", "ndarray", "float", "int") or any(isinstance(p, ArrayParam) and p.dtype.name == word for p in params):
+        if i < len(WORDS) - len(ALL) or any(isinstance(p, ArrayParam) and p.dtype.name == word for p in params):
             e.do(f"%at.{word} = getelementptr ptr, ptr %words, i64 {i}", f"%word.{word} = load ptr, ptr %at.{word}, align 8")
     for i, (p, slot) in enumerate(zip(params, slots, strict=True)):
         e.do(f"%at{i} = getelementptr ptr, ptr %args, i64 {i}", f"%o{i} = load ptr, ptr %at{i}, align 8")
@@ -174,7 +174,10 @@ class _Entry:
             if dtype.bits < 64:
                 self.do(f"{value} = trunc i64 %int{i} to {ty}")
         else:
-            raise TypeError(f"a run-time scalar is a float or an integer, not {dtype}")
+            self.do(f"%true{i} = icmp eq ptr {o}, %word.True", f"%false{i} = icmp eq ptr {o}, %word.False", f"%isbool{i} = or i1 %true{i}, %false{i}")
+            self.require(f"%isbool{i}")
+            value = f"%value{i}"
+            self.do(f"{value} = zext i1 %true{i} to {ty}")
         self.after += [f"%cell{i} = load ptr, ptr %slot{i}, align 8", f"store {ty} {value}, ptr %cell{i}, align {dtype.itemsize}"]
 
     def integer(self, i: int) -> None:
@@ -198,7 +201,7 @@ def make_entry(address: int, table: int, keep_alive: object) -> Callable[..., in
     points to) alive, and the garbage collector sees that it does.
     """
     assert self_test(), "this Python's objects are laid out otherwise: enter by slow_entry"
-    pointers = table, id(np.ndarray), id(float), id(int), *(id(d.numpy) for d in ALL)
+    pointers = table, id(np.ndarray), id(float), id(int), id(True), id(False), *(id(d.numpy) for d in ALL)
     definition = _MethodDef(b"step", address, METH_FASTCALL, b"Enter a native step. Returns its status.")
     new = ctypes.pythonapi.PyCFunction_NewEx
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)(ctypes.cast(new, ctypes.c_void_p).value or 0)

@@ -255,11 +255,12 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Run a kernel on these regions, one for each of its buffers."""
+    """Run a kernel on these regions, one for each of its buffers: by the first thread, or with `shared` by every thread, a share each."""
 
     kernel: Kernel
     args: tuple[Ref, ...]
     sizes: tuple[Expr, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,5 +474,8 @@ def subst(x: Expr, env: dict[str, Expr]) -> Expr: ...
 @overload
 def subst(x: Stmt, env: dict[str, Expr]) -> Stmt: ...
 def subst(x: Expr | Stmt, env: dict[str, Expr]) -> Expr | Stmt:
-    """Replace variables. With an empty env it only folds constants."""
+    """Replace variables, all at once. With an empty env it only folds constants."""
+    if {v.name for e in env.values() for v in postorder(e, {}) if isinstance(v, Var)} & env.keys():
+        aside = {name: Var(f"{name}'") for name in env}         # i + 0 with i → j folds to j, which must not be replaced again
+        return subst(subst(x, dict(aside)), {aside[name].name: e for name, e in env.items()})
     return map_expr(x, lambda e: env.get(e.name, e) if isinstance(e, Var) else e)

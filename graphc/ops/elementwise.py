@@ -18,9 +18,9 @@ from ..ir.op import Family, Op, Vjp, register
 from .check import Array, draws, floating, same, several, tensor
 from .leaf import splat
 
-Kinds = Literal["float", "number", "any", "bits"]
+Kinds = Literal["float", "number", "any", "bits", "integer"]
 _TAKES: dict[Kinds, tuple[str, ...]] = {"float": ("float",), "number": ("float", "int", "uint"), "any": ("float", "int", "uint", "bool"),
-                                        "bits": ("int", "uint", "bool")}
+                                        "bits": ("int", "uint", "bool"), "integer": ("int", "uint")}
 
 
 def elementwise(name: str, numpy: Callable[..., Any], vjp: Vjp | Literal["zero"] | None, doc: str, *, arity: int = 1, kinds: Kinds = "float",
@@ -31,11 +31,11 @@ def elementwise(name: str, numpy: Callable[..., Any], vjp: Vjp | Literal["zero"]
             raise GraphError(f"{name} takes {arity} operands, got {len(types)}")
         t = same(name, *types)
         if t.dtype.kind not in _TAKES[kinds]:
-            what = {"float": "floating types", "number": "numbers", "bits": "integers and bool", "any": "any type"}[kinds]
+            what = {"float": "floating types", "number": "numbers", "bits": "integers and bool", "any": "any type", "integer": "integers"}[kinds]
             raise GraphError(f"{name} is for {what}, got {t}", fix=".astype(...) first")
         return t if result is None else t.with_dtype(result)
 
-    sample_type = {"float": f64, "number": f64, "any": f64, "bits": i64}[kinds]
+    sample_type = {"float": f64, "number": f64, "any": f64, "bits": i64, "integer": i64}[kinds]
     low, high = domain
     samples = several(draws(*[(3, 4)] * arity, low=low, high=high, dtype=sample_type), draws(*[()] * arity, low=low, high=high, dtype=sample_type))
     return register(Op(name, family or ("unary" if arity == 1 else "binary"), infer, numpy, vjp, doc, samples))
@@ -117,9 +117,9 @@ def _count(a: Array, b: Array) -> Array:
     return np.asarray(b & b.dtype.type(a.dtype.itemsize * 8 - 1))
 
 
-shl: Op = elementwise("shl", lambda a, b: np.left_shift(a, _count(a, b)), "zero", "a << b, b modulo the width", arity=2, kinds="bits", domain=(0, 9))
+shl: Op = elementwise("shl", lambda a, b: np.left_shift(a, _count(a, b)), "zero", "a << b, b modulo the width", arity=2, kinds="integer", domain=(0, 9))
 shr: Op = elementwise("shr", lambda a, b: np.right_shift(a, _count(a, b)), "zero", "a >> b, b modulo the width; keeps the sign of signed types",
-                  arity=2, kinds="bits", domain=(0, 9))
+                  arity=2, kinds="integer", domain=(0, 9))
 
 # ---- comparison ------------------------------------------------------------------------------------------------------------------
 

@@ -83,11 +83,17 @@ take_along: Op = register(Op("take_along", "index", _take_along_type, lambda x, 
 # ---- writing ---------------------------------------------------------------------------------------------------------------------
 
 
+def _summable(name: str, t: TensorType) -> TensorType:
+    if t.dtype.kind == "bool" and name.endswith("_add"):
+        raise GraphError(f"{name} is for numbers, got {t}", fix="max is `or`, min is `and`")
+    return t
+
+
 def _scatter(name: str, numpy: Callable[..., Array], vjp: Vjp, doc: str) -> Op:
     """Register an op that writes slices: the adjoint of `take`, or its like."""
     def infer(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
         """The shape of x; the updates have that of take(x, i)."""
-        t = tensor(name, t)
+        t = _summable(name, tensor(name, t))
         want = _take_type(t, i, axis=axis)
         if u != want:
             raise GraphError(f"{name} into {t} at {i} along axis {axis} needs updates {want}, got {u}")
@@ -102,7 +108,7 @@ def _put_along(name: str, numpy: Callable[..., Array], vjp: Vjp, doc: str) -> Op
     """Register an op that writes elements: the adjoint of `take_along`, or its like."""
     def infer(t: Type, i: Type, u: Type, *, axis: int) -> TensorType:
         """The shape of x; the updates have that of the indices."""
-        t, i, u = tensor(name, t), _indices(name, i), tensor(name, u)
+        t, i, u = _summable(name, tensor(name, t)), _indices(name, i), tensor(name, u)
         _along(name, t, i, axis)
         if u != TensorType(i.shape, t.dtype):
             raise GraphError(f"{name} into {t} at {i} needs updates {TensorType(i.shape, t.dtype)}, got {u}")

@@ -109,12 +109,16 @@ def _pad_type(t: Type, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float
     return TensorType(tuple(n + a + b for n, a, b in zip(t.shape, lo, hi)), t.dtype)
 
 
+def _pad(x: Array, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> Array:
+    return np.pad(x, tuple(zip(lo, hi)), constant_values=x.dtype.type(value)) if x.ndim else x
+
+
 def _pad_vjp(g: Node, y: Node, x: Node, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> tuple[Node]:
     stops = tuple(a + n for a, n in zip(lo, x.tensor.shape))
     return (slice_(g, starts=lo, stops=stops, steps=(1,) * len(lo)),)
 
 
-pad: Op = register(Op("pad", "movement", _pad_type, lambda x, *, lo, hi, value: np.pad(x, tuple(zip(lo, hi)), constant_values=x.dtype.type(value)), _pad_vjp,
+pad: Op = register(Op("pad", "movement", _pad_type, _pad, _pad_vjp,
                   "x with lo elements of `value` before and hi after it along each axis",
                   several(draws((3, 4), lo=(0, 1), hi=(2, 0), value=0.0), draws((3,), lo=(1,), hi=(1,), value=-1.5))))
 

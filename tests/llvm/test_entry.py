@@ -191,9 +191,14 @@ def test_scalars_that_do_not_fit_are_refused(dtype: DType, values: list[Any]) ->
     assert step.scalar(0, dtype) == 5
 
 
-def test_bool_is_no_run_time_scalar() -> None:
-    with pytest.raises(TypeError, match="not bool"):
-        entry_text([ScalarParam(bool_)], [1])
+def test_a_bool_scalar_is_a_bool() -> None:
+    step = Step([ScalarParam(bool_)])
+    for v in (True, False):
+        assert step.call(v) == 0
+        assert step.scalar(0, bool_) == v
+    for v in (1, 0.0, np.True_, None, np.array(True)):
+        assert step.call(v) == REFUSED, v
+    assert step.calls == 2
 
 
 # ---- lifetime and threads --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from graphc.core.dtype import f32, i64
 from graphc.core.target import Target
 from graphc.loop.contraction import contraction, in_registers
 from graphc.loop.interp import run
-from graphc.loop.ir import Accum, Alloc, Buffer, For, Int, Kernel, Lit, Select, Stmt, Store, Var, seq, walk
+from graphc.loop.ir import Accum, Alloc, Buffer, Cast, For, Int, Kernel, Lit, Select, Stmt, Store, Var, seq, subst, walk
 from graphc.loop.schedule import ScheduleError, chunks, collapse, dependence, each, lanes_of, mark, partial_sums, sink, spill, stage, tile
 from graphc.loop.text import show
 from graphc.loop.verify import verify
@@ -217,3 +217,15 @@ def test_sink_checks_independence() -> None:
     wrong = loop(Store(x, (i,), x[i + 1]))
     with pytest.raises(ScheduleError, match="sink i: iterations may meet in x"):
         sink(wrong, "i")
+
+
+def test_substitution_happens_once() -> None:
+    """i + j under i → j, j → 0: the j that came in for i stays, though the sum folds to it."""
+    i, j = Var("i"), Var("j")
+    assert subst(i + j, {"i": j, "j": Int(0)}) == j
+    assert subst(i * 5 + j, {"i": j, "j": i}) == j * 5 + i
+    out = Buffer("out", (3, 1), i64)
+    s = For("i", Int(0), Int(3), "parallel", For("j", Int(0), Int(1), "parallel", Store(out, (i, j), Cast(i + j, i64))))
+    arrays = {"out": np.zeros((3, 1), np.int64)}
+    run(Kernel("k", (out,), (), collapse(s, "i", "j", "j")), arrays)
+    np.testing.assert_array_equal(arrays["out"], [[0], [1], [2]])
