@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -83,8 +84,10 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     report = Report()
     if options.backend == "numpy":
         return Interpreted(graph, storages, report)
-    from .llvm import detect, entry, jit, step
+    from . import __version__
+    from .llvm import cache, detect, entry, jit, runtime, step
     from .loop.place import place
+    from .loop.share import share, split
     from .lower.lower import lower, refuse_symbolic
     from .transform import pipeline
 
@@ -97,21 +100,27 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     clock("passes")
     program = lower(optimized, target, {k: s.order for k, s in enumerate(storages) if s.fixed})
     clock("lower")
-    plan, lives, nbytes = place(program.plan)
+    threads = runtime.allowed(options.threads) if options.threads > 1 else 1
+    plan, lives, nbytes = place(split(program.plan, target) if threads > 1 else program.plan)
     clock("place")
+    if threads > 1:
+        plan = share(plan, target)
+        threads = threads if any(x.shared for x in _launches(plan)) else 1
+        clock("share")
     layout = step.Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
-                         constants=len(program.constants), results=len(program.results))
-    module = step.step_text(plan, target, layout, nbytes, options.flush_denormals)
+                         constants=len(program.constants), results=len(program.results), threads=threads > 1)
+    module = step.step_text(plan, target, layout, nbytes, options.flush_denormals, threads)
     clock("emit")
     parameters, slots = _parameters(graph, program, layout)
-    text = "\n".join([module.text, entry.entry_text(parameters, slots)])
+    text = "\n".join([module.text, entry.entry_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
     clock("entry")
-    code = jit.load(jit.compile_text(text, target), ("step", "entry"))
-    clock("llvm")
+    obj, _, found = jit.cached_object(text, target, cache.store() if options.cache else None, [__version__])
+    code = jit.load(obj, ("step", "entry"))
+    clock("llvm, from the cache" if found else "llvm")
     for storage, home in zip(storages, program.states, strict=True):
         storage.relayout(home.order)
     report.kernels = len(list(_launches(plan)))
-    return Native(graph, optimized, report, program, plan, lives, text, module.arena_bytes, code, layout, storages)
+    return Native(graph, optimized, report, program, plan, lives, text, module.arena_bytes, code, layout, storages, threads)
 
 
 def _launches(plan: Any) -> Any:
@@ -186,10 +195,11 @@ def _bytes(t: TensorType) -> int:
 
 
 class Native:
-    """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied."""
+    """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied. With threads, that lock is the
+    pool's, and the GIL is released while the step runs."""
 
     def __init__(self, graph: Graph, optimized: Graph, report: Report, program: Any, plan: Any, lives: Sequence[Any], llvm: str, arena_bytes: int,
-                 code: Any, layout: Any, storages: Sequence[Storage]) -> None:
+                 code: Any, layout: Any, storages: Sequence[Storage], threads: int) -> None:
         from .llvm import entry
 
         self.graph, self.optimized, self.report = graph, optimized, report
@@ -210,12 +220,15 @@ class Native:
         self._slots = [(p, s, self._cells[layout_slot(program, k):][:1]) if program.arguments[k] is None else (p, s, None)
                        for k, (p, s) in enumerate(zip(parameters, slots))]
         table, keep = self._table.ctypes.data, (code, self._table)
-        self._step = entry.slow_entry(code.address("step"), table, keep)
+        self._step = entry.slow_entry(code.address("step"), table, keep, release_gil=threads > 1)
         self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
         self._n_out = len(graph.outputs)
+        self._team = _Team(threads, layout, self._table) if threads > 1 else None
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        with self._lock:
+        with self._lock if self._team is None else self._team.pool.lock:
+            if self._team is not None:
+                self._team.ready()
             status = self._enter(*inputs) if self._enter is not None else -1
             if status == -1:
                 status = self._slowly(inputs)
@@ -289,6 +302,25 @@ class Native:
             physical = by["state", k].view(home.type.dtype.numpy).reshape(home.physical)
             new.append(physical.transpose(np.argsort(home.order)) if home.order else physical)
         return oracle.Result(outputs, new)
+
+
+class _Team:
+    """The pool, as one step uses it."""
+
+    def __init__(self, threads: int, layout: Any, table: Array) -> None:
+        from .llvm.runtime import pool
+
+        self.pool, self.threads, self._table, self._now = pool, threads, table, (0, 0)
+        self._count, self._busy = layout.index("threads"), layout.index("busy")
+        table[layout.index("pool")] = pool.address
+        pool.enter(id(self))
+        weakref.finalize(self, pool.leave, id(self)).atexit = False
+
+    def ready(self) -> None:
+        """As many workers as the step takes, or as the system gives, are there to be woken."""
+        now = self.pool.ready(self.threads), self.pool.forks
+        if now != self._now:
+            self._table[self._count], self._table[self._busy], self._now = now[0], 0, now
 
 
 def layout_slot(program: Any, k: int) -> int:

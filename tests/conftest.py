@@ -1,6 +1,7 @@
 """What every test may use: golden texts, the marker `slow`, and hypothesis that draws the same examples on every run."""
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
@@ -21,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("GRAPHC_CACHE", "0")          # what is tested is the compiler, and no other test's code
     settings.load_profile("slow" if config.getoption("--slow") else "quick")
 
 

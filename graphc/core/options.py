@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,7 @@ class Options:
     on_new_shape: Literal["compile", "error"] = "compile"
     flush_denormals: bool = True                        # denormals are zero inside the native step
     passes: tuple[str, ...] | None = None               # names of the passes to run, in order; None: all
+    cache: bool = field(default_factory=lambda: os.environ.get("GRAPHC_CACHE", "") != "0")      # machine code is kept on disk between processes
     check_passes: bool = field(default_factory=lambda: _flag("GRAPHC_CHECK"))   # evaluate before and after every pass
 
     def __post_init__(self) -> None:
@@ -33,3 +35,35 @@ class Options:
             raise GraphError(f"threads must be a whole number >= 1, got {self.threads!r}")
         if self.on_new_shape not in ("compile", "error"):
             raise GraphError(f'on_new_shape must be "compile" or "error", got {self.on_new_shape!r}')
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """Where machine code is kept between processes, and how many bytes of it; "" is nowhere."""
+
+    folder: str
+    limit: int
+
+
+def cache_options() -> CacheOptions:
+    """GRAPHC_CACHE_DIR, else the user's cache folder; GRAPHC_CACHE_SIZE, 256M by default: bytes, or with K, M or G."""
+    size = os.environ.get("GRAPHC_CACHE_SIZE", "") or "256M"
+    number, unit = (size[:-1], size[-1].upper()) if size[-1:].upper() in ("K", "M", "G") else (size, "")
+    if not (number.isascii() and number.isdigit() and len(number) < 18):
+        raise GraphError(f"GRAPHC_CACHE_SIZE={size!r} is no number of bytes", fix="GRAPHC_CACHE_SIZE=256M")
+    folder = os.environ.get("GRAPHC_CACHE_DIR", "")
+    return CacheOptions(os.path.abspath(folder) if folder else _user_cache(), int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit])
+
+
+def _user_cache() -> str:
+    """graphc's folder where this system keeps what can be made again; "" where the user has no home."""
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        base, last = os.environ.get("LOCALAPPDATA", ""), ("graphc", "cache")
+    elif sys.platform == "darwin":
+        base, last = os.path.join(home, "Library", "Caches"), ("graphc",)
+    else:
+        base, last = os.environ.get("XDG_CACHE_HOME", ""), ("graphc",)
+        if not os.path.isabs(base):                     # the XDG specification: a relative path is ignored
+            base = os.path.join(home, ".cache")
+    return os.path.join(base, *last) if os.path.isabs(base) else ""

@@ -5,11 +5,13 @@ are eight times slower.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import count
 from typing import Any
 
 from ..core.target import Target
+from .cache import Store, object_key
 
 LEVEL = 1
 _serial = count()
@@ -54,6 +56,22 @@ def compile_text(text: str, target: Target, level: int = LEVEL) -> bytes:
     """The object file of a module."""
     module, machine = _module(text, target, level)
     return bytes(machine.emit_object(module))
+
+
+def cached_object(text: str, target: Target, store: Store | None, makers: Iterable[str] = (), level: int = LEVEL) -> tuple[bytes, str, bool]:
+    """The object file of a module, from the store where it is there, else compiled and put there; its key; and whether it was there.
+
+    makers: whatever besides this file decides what the bytes are, as versions.
+    """
+    llvm = ".".join(map(str, _binding().llvm_version_info))
+    key = object_key(text, target, level, [llvm, *makers])
+    entry = store.get(key) if store is not None else None
+    if entry is not None and entry.header.get("kind") == "object":
+        return entry.data, key, True
+    obj = compile_text(text, target, level)
+    if store is not None:
+        store.put(key, {"kind": "object", "cpu": target.cpu, "llvm": llvm}, obj)
+    return obj, key, False
 
 
 def asm(text: str, target: Target, level: int = LEVEL) -> str:
