@@ -2,17 +2,24 @@
 
 The table is an array of pointers: the arena, then the regions of each kind by slot (`Layout`). The step allocates nothing and calls nothing but
 kernels; it returns 0, or the code of the first `Check` that failed, and then no later kernel has run.
+
+With threads, `step` wakes the pool's workers, all run `share(table, thread)`, and it returns when all have. What is not shared runs on thread 0; a
+failed `Check`, which is never shared, ends every thread at the next barrier, and `loop.share` put one before any launch that others take part in.
 """
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 from ..core.compat import assert_never
 from ..core.target import Target
 from ..loop.ir import Barrier, Buffer, Kernel, Launch, Loop, Plan, Ref, Region, Steps
+from ..loop.place import launches
 from ..loop.text import declared
+from . import runtime
 from .emit import Emitter, KernelText, emit
 from .types import in_memory
 
@@ -21,22 +28,30 @@ FLUSH = 0x8040                                                  # MXCSR: denorma
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the pointer of each region stands in the table: how many regions there are of each kind, in this order, after the arena."""
+    """Where the pointer of each region stands in the table: how many regions there are of each kind, in this order, after the arena. A step with
+    threads has three entries more: the pool's address, how many threads enter, and a word that says that one is inside."""
 
     arguments: int = 0
     scalars: int = 0
     states: int = 0
     constants: int = 0
     results: int = 0
+    threads: bool = False
 
     @property
     def size(self) -> int:
+        return self._regions + (3 if self.threads else 0)
+
+    @property
+    def _regions(self) -> int:
         return 1 + self.arguments + self.scalars + self.states + self.constants + self.results
 
     def index(self, where: str, slot: int = 0) -> int:
-        """The table's entry for a region; the arena's is 0."""
+        """The table's entry for a region, or for "pool", "threads" or "busy"; the arena's is 0."""
         if where == "arena":
             return 0
+        if self.threads and where in ("pool", "threads", "busy"):
+            return self._regions + ("pool", "threads", "busy").index(where)
         at = 1
         for kind, n in (("argument", self.arguments), ("scalar", self.scalars), ("state", self.states),
                         ("constant", self.constants), ("result", self.results)):
@@ -55,27 +70,52 @@ class StepText:
     arena_bytes: int
 
 
-def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flush_denormals: bool = True) -> StepText:
-    """The module of a plan. Regions of the arena have offsets; `arena_bytes` is where the placed ones end."""
+def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flush_denormals: bool = True, threads: int = 1) -> StepText:
+    """The module of a plan. Regions of the arena have offsets; `arena_bytes` is where the placed ones end. At most `threads` enter it: how many is
+    for the table to say, and nothing in the text but the bytes of their scratch depends on it."""
     arena_bytes = -(-arena_bytes // 64) * 64
     step = StepEmitter(target, layout, arena_bytes)
     step.plan(plan)
     kernels = step.kernels.values()
     flush = flush_denormals and is_x86(target)
-    control = "declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"
-    declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | (set(control) if flush else set()))
-    enter = ["  %status = alloca i32, align 4", "  store i32 0, ptr %status, align 4"]
-    leave = ["  %result = load i32, ptr %status, align 4"]
+    control = {"declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"} if flush else set[str]()
+    calls = runtime.declarations(target) if layout.threads else set[str]()
+    declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | control | calls)
+    enter, leave = [], []
     if flush:
-        enter += ["  %mode = alloca i32, align 4", "  %flush = alloca i32, align 4", "  call void @llvm.x86.sse.stmxcsr(ptr %mode)",
-                  "  %mode.old = load i32, ptr %mode, align 4", f"  %mode.new = or i32 %mode.old, {FLUSH}",
-                  "  store i32 %mode.new, ptr %flush, align 4", "  call void @llvm.x86.sse.ldmxcsr(ptr %flush)"]
-        leave += ["  call void @llvm.x86.sse.ldmxcsr(ptr %mode)"]
-    body = "\n".join(["define i32 @step(ptr %table) #1 {", "entry:", *enter, *step.lines, "  br label %done", "done:", *leave, "  ret i32 %result", "}"])
+        enter = ["  %mode = alloca i32, align 4", "  %flush = alloca i32, align 4", "  call void @llvm.x86.sse.stmxcsr(ptr %mode)",
+                 "  %mode.old = load i32, ptr %mode, align 4", f"  %mode.new = or i32 %mode.old, {FLUSH}",
+                 "  store i32 %mode.new, ptr %flush, align 4", "  call void @llvm.x86.sse.ldmxcsr(ptr %flush)"]
+        leave = ["  call void @llvm.x86.sse.ldmxcsr(ptr %mode)"]
+    functions = shared(step, enter, leave, target) if layout.threads else [alone(step, enter, leave)]
     wide = f'"prefer-vector-width"="{target.vector_bytes * 8}"'
     attributes = [f"attributes #0 = {{ nounwind noinline {wide} }}", "attributes #1 = { nounwind }"]
-    text = "\n".join([*(f"; {step.comments[k.name]}\n{k.text}" for k in kernels), body, "", *declarations, *attributes, ""])
-    return StepText(text, arena_bytes + step.scratch_max)
+    text = "\n".join([*(f"; {step.comments[k.name]}\n{k.text}" for k in kernels), *functions, "", *declarations, *attributes, ""])
+    return StepText(text, arena_bytes + step.scratch_max * (threads if layout.threads else 1))
+
+
+def alone(step: StepEmitter, enter: Sequence[str], leave: Sequence[str]) -> str:
+    """@step on the thread that calls it."""
+    status = ["  %status = alloca i32, align 4", "  store i32 0, ptr %status, align 4"]
+    result = "  %result = load i32, ptr %status, align 4"
+    return "\n".join(["define i32 @step(ptr %table) #1 {", "entry:", *status, *enter, *step.lines, "  br label %done", "done:", result, *leave,
+                      "  ret i32 %result", "}"])
+
+
+def shared(step: StepEmitter, enter: Sequence[str], leave: Sequence[str], target: Target) -> list[str]:
+    """@step that wakes the pool, and @share that every thread runs, each with scratch of its own."""
+    def entry(name: str, ty: str, where: str) -> list[str]:
+        return [f"  %at.{name} = getelementptr ptr, ptr %table, i64 {step.layout.index(where)}", f"  %{name} = load {ty}, ptr %at.{name}, align 8"]
+
+    team = [*entry("pool", "ptr", "pool"), *entry("threads", "i64", "threads")]
+    own = [*entry("arena", "ptr", "arena"), f"  %own = mul i64 %thread, {step.scratch_max}", f"  %behind = add i64 %own, {step.arena_bytes}",
+           "  %scratch = getelementptr i8, ptr %arena, i64 %behind", f"  %status = getelementptr i8, ptr %pool, i64 {runtime.STATUS}",
+           "  %first = icmp eq i64 %thread, 0"]
+    share = ["define internal void @share(ptr %table, i64 %thread) #1 {", "entry:", *enter, *team, *own, *step.lines, "  br label %done", "done:", *leave,
+             "  ret void", "}"]
+    main = ["define i32 @step(ptr %table) #1 {", *team, "  call void @ring(ptr %pool, ptr @share, ptr %table, i64 %threads)",
+            "  call void @share(ptr %table, i64 0)", "  %result = call i32 @join(ptr %pool, i64 %threads)", "  ret i32 %result", "}"]
+    return ["\n".join(share), "\n".join(main), runtime.pool_text(target)]
 
 
 def is_x86(target: Target) -> bool:
@@ -90,13 +130,22 @@ class StepEmitter(Emitter):
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
         self.made: dict[tuple[int, tuple[Buffer, ...]], KernelText] = {}    # by the id of the body, which the plan keeps alive
-        self.names: set[str] = {"step"}
+        self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join"}
+        self.team, self.inside = layout.threads, False          # inside: what only thread 0 runs
+        self.failed = "done"                                    # where to go when a check has failed
+        self.checked = False                                    # whether one may have, since the last barrier
 
     def plan(self, p: Plan) -> None:
+        for of_one, group in groupby(steps(p), key=one_thread):
+            if self.team and not self.inside and of_one:
+                self.by_one(list(group))
+            else:
+                for x in group:
+                    self.run(x)
+
+    def run(self, p: Plan) -> None:
         match p:
-            case Steps(body):
-                for x in body:
-                    self.plan(x)
+            case Steps(): self.plan(p)
             case Launch(): self.launch(p)
             case Loop(var, count, body):
                 if count == 1:
@@ -104,8 +153,26 @@ class StepEmitter(Emitter):
                     self.plan(body)
                 elif count > 1:
                     self.repeat_plan(var, count, body)
+            case Barrier() if self.team: self.barrier()
             case Barrier(): self.do("; barrier")
             case _: assert_never(p)
+
+    def by_one(self, body: Sequence[Plan]) -> None:
+        """Thread 0 runs these in order, up to a check that fails; the others pass by."""
+        n = self.name("")
+        then, end = f"one{n}", f"past{n}"
+        self.inside, self.failed = True, end
+        text = self.aside(then, partial(self.plan, Steps(tuple(body))))
+        self.inside, self.failed = False, "done"
+        self.lines += [f"  br i1 %first, label %{then}, label %{end}", f"{then}:", *text, f"  br label %{end}", f"{end}:"]
+        self.block = end
+
+    def barrier(self) -> None:
+        stop, n = self.fresh("call i1 @barrier(ptr %pool, i64 %thread, i64 %threads)"), self.name("go")
+        if self.checked:
+            self.do(f"br i1 {stop}, label %done, label %{n}")
+            self.lines.append(f"{n}:")
+            self.block, self.checked = n, False
 
     def repeat_plan(self, var: str, count: int, body: Plan) -> None:
         n = self.name("")
@@ -122,11 +189,13 @@ class StepEmitter(Emitter):
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
         sizes = [f"i64 {self.integer(self.at(self.affine(e)))}" for e in p.sizes]
-        scratch = self.bytes_of("arena", 0, self.arena_bytes)
-        self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, 'i64 0', 'i64 1'])})")
+        scratch = "%scratch" if self.team else self.bytes_of("arena", 0, self.arena_bytes)
+        who = ("i64 %thread", "i64 %threads") if self.team and p.shared else ("i64 0", "i64 1")
+        self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, *who])})")
         if k.checks:
+            self.checked = True
             status, n = self.fresh("load i32, ptr %status, align 4"), self.name("go")
-            self.do(f"br i1 {self.fresh(f'icmp eq i32 {status}, 0')}, label %{n}, label %done")
+            self.do(f"br i1 {self.fresh(f'icmp eq i32 {status}, 0')}, label %{n}, label %{self.failed}")
             self.lines.append(f"{n}:")
             self.block = n
 
@@ -159,6 +228,20 @@ class StepEmitter(Emitter):
         entry = self.op(f"getelementptr ptr, ptr %table, i64 {at}") if at else "%table"
         p = self.op(f"load ptr, ptr {entry}, align 8")
         return self.op(f"getelementptr i8, ptr {p}, i64 {offset}") if offset else p
+
+
+def steps(p: Plan) -> Iterator[Plan]:
+    """The launches, loops and barriers of nested Steps."""
+    if isinstance(p, Steps):
+        for x in p.body:
+            yield from steps(x)
+    else:
+        yield p
+
+
+def one_thread(p: Plan) -> bool:
+    """Whether thread 0 runs it alone."""
+    return not isinstance(p, Barrier) and not any(x.shared for x in launches(p))
 
 
 def offset_of(r: Region) -> int:

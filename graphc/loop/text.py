@@ -133,9 +133,9 @@ def plan(p: Plan) -> str:
 
     def go(p: Plan) -> list[str]:
         match p:
-            case Launch(k, args, sizes):
+            case Launch(k, args, sizes, shared):
                 kernels.setdefault(id(k), k)
-                return [f"launch {k.name}({', '.join([*map(ref, args), *map(show, sizes)])})"]
+                return [f"{'share' if shared else 'launch'} {k.name}({', '.join([*map(ref, args), *map(show, sizes)])})"]
             case Steps(body): return [line for x in body for line in go(x)]
             case Loop(var, count, body): return [f"loop {var} in 0:{count}", *indent(go(body))]
             case Barrier(): return ["barrier"]

@@ -1,0 +1,437 @@
+"""The thread pool: worker threads of this process that enter a native step once, beside the thread that called it.
+
+Waiting and waking are LLVM text, so that no Python runs inside a step: `pool_text` stands in the module of every step that threads share (it
+rings, joins and meets at barriers), `worker_text` in one module of its own, whose code a worker never leaves. A worker is a daemon Python thread
+inside one ctypes call, so nothing here creates a thread natively. Between steps it spins for a moment, then sleeps until it is rung for: on a
+futex under Linux, on a condition variable of pthreads elsewhere. Where there is neither, a step runs on one thread.
+
+The pool's memory (offsets in bytes; what different threads write lies on different lines):
+    0 body, 8 table: what to run      16 status      20 stop      64 arrived at the barrier      128 phase of the barrier, times 2, + 1 to stop
+    256 * (1 + w), worker w:  0 rung    64 asleep, 68 seen, 72 alive    128 mutex, 192 condition
+
+What a sleeper waits for is counted, never a flag (Drepper, "Futexes Are Tricky"); thread 0 leads the barrier and says with it whether to go on.
+"""
+from __future__ import annotations
+
+import atexit
+import ctypes
+import logging
+import math
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from ..core.target import Target
+from .detect import host
+from .jit import Code, compile_text, load
+
+SPINS = 2000                    # pauses before a worker sleeps, or a waiting thread yields its core: some 50 microseconds
+MOST = 256                      # threads of a step
+STATUS, STOP, ARRIVED, PHASE = 16, 20, 64, 128
+LINE, ASLEEP, SEEN, ALIVE, MUTEX, CONDITION = 256, 64, 68, 72, 128, 192
+
+# ---- the text --------------------------------------------------------------------------------------------------------------------
+
+Doorbell = Literal["futex", "pthread"]
+
+
+def machine(target: Target) -> str:
+    return (target.triple.partition("-")[0] or platform.machine()).lower()
+
+
+def doorbell(target: Target) -> Doorbell | None:
+    """How threads sleep on a machine; None: they cannot, so a step there has one."""
+    name = target.triple or sys.platform
+    if "linux" in name and machine(target) in ("x86_64", "amd64", "aarch64", "arm64"):
+        return "futex"
+    return None if "win" in name.replace("darwin", "") or "wasm" in name else "pthread"
+
+
+def pause(target: Target) -> str:
+    """Tells the core that it spins."""
+    name = machine(target)
+    if name in ("x86_64", "amd64", "i386", "i686"):
+        return "call void @llvm.x86.sse2.pause()"
+    return "call void @llvm.aarch64.hint(i32 1)" if name in ("aarch64", "arm64") else ""
+
+
+def declarations(target: Target) -> set[str]:
+    """Of what the texts below call."""
+    found = {"declare i32 @sched_yield()"}
+    if "x86" in pause(target):
+        found.add("declare void @llvm.x86.sse2.pause()")
+    elif pause(target):
+        found.add("declare void @llvm.aarch64.hint(i32)")
+    if doorbell(target) == "futex":
+        return found | {"declare i64 @syscall(i64, ...)"}
+    names = ("pthread_mutex_init(ptr, ptr)", "pthread_mutex_lock(ptr)", "pthread_mutex_unlock(ptr)",
+             "pthread_cond_init(ptr, ptr)", "pthread_cond_wait(ptr, ptr)", "pthread_cond_signal(ptr)")
+    return found | {f"declare i32 @{n}" for n in names}
+
+
+def spin(target: Target, name: str, value: str, test: str) -> str:
+    """Lines that wait until `test`, on %x = `value`; after SPINS pauses the core is offered to others each time."""
+    return f"""  br label %{name}
+{name}:
+  %{name}.n = phi i32 [ 0, %{name}.from ], [ %{name}.more, %{name}.again ]
+  %{name}.x = {value}
+  %{name}.ok = {test.replace("%x", f"%{name}.x")}
+  br i1 %{name}.ok, label %{name}.end, label %{name}.wait
+{name}.wait:
+  {pause(target)}
+  %{name}.more = add i32 %{name}.n, 1
+  %{name}.long = icmp ugt i32 %{name}.n, {SPINS}
+  br i1 %{name}.long, label %{name}.yield, label %{name}.again
+{name}.yield:
+  %{name}.r = call i32 @sched_yield()
+  br label %{name}.again
+{name}.again:
+  br label %{name}
+{name}.end:"""
+
+
+def at(result: str, of: str, offset: int) -> str:
+    return f"{result} = getelementptr i8, ptr {of}, i64 {offset}"
+
+
+def wake(target: Target) -> str:
+    """Wake the worker of %line, which has told that it sleeps."""
+    if doorbell(target) == "futex":
+        number = 202 if machine(target) in ("x86_64", "amd64") else 98
+        return f"  %woken = call i64 (i64, ...) @syscall(i64 {number}, ptr %line, i32 129, i32 1, ptr null, ptr null, i32 0)"
+    return f"""  {at("%mutex", "%line", MUTEX)}
+  {at("%condition", "%line", CONDITION)}
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  %s = call i32 @pthread_cond_signal(ptr %condition)
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)"""
+
+
+def sleep(target: Target) -> str:
+    """Sleep until %line is rung beyond %seen; waking early is allowed."""
+    if doorbell(target) == "futex":
+        number = 202 if machine(target) in ("x86_64", "amd64") else 98
+        return f"""  store atomic i32 1, ptr %asleep seq_cst, align 4
+  %slept = call i64 (i64, ...) @syscall(i64 {number}, ptr %line, i32 128, i32 %seen, ptr null, ptr null, i32 0)
+  store atomic i32 0, ptr %asleep seq_cst, align 4"""
+    return """  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  store atomic i32 1, ptr %asleep seq_cst, align 4
+  %still = load atomic i32, ptr %line seq_cst, align 4
+  %idle = icmp eq i32 %still, %seen
+  br i1 %idle, label %lie, label %rise
+lie:
+  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %rise
+rise:
+  store atomic i32 0, ptr %asleep seq_cst, align 4
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)"""
+
+
+def pool_text(target: Target) -> str:
+    """@ring(pool, body, table, threads), @barrier(pool, thread, threads) -> whether to stop, @join(pool, threads) -> status."""
+    return f"""define internal void @ring(ptr %pool, ptr %body, ptr %table, i64 %threads) #1 {{
+entry:
+  store ptr %body, ptr %pool, align 8
+  {at("%at.table", "%pool", 8)}
+  store ptr %table, ptr %at.table, align 8
+  {at("%status", "%pool", STATUS)}
+  store i32 0, ptr %status, align 4
+  {at("%arrived", "%pool", ARRIVED)}
+  store i32 0, ptr %arrived, align 4
+  {at("%phase", "%pool", PHASE)}
+  store i32 0, ptr %phase, align 4
+  br label %next
+next:
+  %w = phi i64 [ 1, %entry ], [ %w.next, %rung ]
+  %more = icmp slt i64 %w, %threads
+  br i1 %more, label %one, label %done
+one:
+  %w.next = add i64 %w, 1
+  %offset = mul i64 %w.next, {LINE}
+  %line = getelementptr i8, ptr %pool, i64 %offset
+  %old = atomicrmw add ptr %line, i32 1 seq_cst
+  {at("%asleep", "%line", ASLEEP)}
+  %sleeps = load atomic i32, ptr %asleep seq_cst, align 4
+  %sleeping = icmp ne i32 %sleeps, 0
+  br i1 %sleeping, label %wake, label %rung
+wake:
+{wake(target)}
+  br label %rung
+rung:
+  br label %next
+done:
+  ret void
+}}
+
+define internal i1 @barrier(ptr %pool, i64 %thread, i64 %threads) #1 {{
+entry:
+  {at("%arrived", "%pool", ARRIVED)}
+  {at("%phase", "%pool", PHASE)}
+  %now = load atomic i32, ptr %phase monotonic, align 4
+  %first = icmp eq i64 %thread, 0
+  br i1 %first, label %all.from, label %arrive
+all.from:
+  %others = sub i64 %threads, 1
+  %others.32 = trunc i64 %others to i32
+{spin(target, "all", "load atomic i32, ptr %arrived acquire, align 4", "icmp eq i32 %x, %others.32")}
+  store atomic i32 0, ptr %arrived monotonic, align 4
+  {at("%at.status", "%pool", STATUS)}
+  %status = load i32, ptr %at.status, align 4
+  %failed = icmp ne i32 %status, 0
+  %bit = zext i1 %failed to i32
+  %even = add i32 %now, 2
+  %new = or i32 %even, %bit
+  store atomic i32 %new, ptr %phase release, align 4
+  ret i1 %failed
+arrive:
+  %before = atomicrmw add ptr %arrived, i32 1 release
+  br label %go.from
+go.from:
+{spin(target, "go", "load atomic i32, ptr %phase acquire, align 4", "icmp ne i32 %x, %now")}
+  %odd = trunc i32 %go.x to i1
+  ret i1 %odd
+}}
+
+define internal i32 @join(ptr %pool, i64 %threads) #1 {{
+entry:
+  br label %next
+next:
+  %w = phi i64 [ 1, %entry ], [ %w.next, %seen.end ]
+  %more = icmp slt i64 %w, %threads
+  br i1 %more, label %one, label %done
+one:
+  %w.next = add i64 %w, 1
+  %offset = mul i64 %w.next, {LINE}
+  %line = getelementptr i8, ptr %pool, i64 %offset
+  {at("%at.seen", "%line", SEEN)}
+  %rung = load atomic i32, ptr %line monotonic, align 4
+  br label %seen.from
+seen.from:
+{spin(target, "seen", "load atomic i32, ptr %at.seen acquire, align 4", "icmp eq i32 %x, %rung")}
+  br label %next
+done:
+  {at("%at.status", "%pool", STATUS)}
+  %status = load i32, ptr %at.status, align 4
+  ret i32 %status
+}}
+"""
+
+
+def worker_text(target: Target) -> str:
+    """@worker(pool, index): claims the index (a second thread that does returns at once), runs what is rung for, returns when told to stop.
+
+    @alarm(pool, threads) rings for all, with nothing to run: those who sleep look at `stop`.
+    """
+    end, prepare = "doze", ""
+    if doorbell(target) == "pthread":
+        end = "rise"
+        prepare = f"""  {at("%mutex", "%line", MUTEX)}
+  {at("%condition", "%line", CONDITION)}
+  %m = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %c = call i32 @pthread_cond_init(ptr %condition, ptr null)
+"""
+    lines = "\n".join(sorted(declarations(target)))
+    return f"""define void @worker(ptr %pool, i64 %index) #1 {{
+entry:
+  %number = add i64 %index, 1
+  %offset = mul i64 %number, {LINE}
+  %line = getelementptr i8, ptr %pool, i64 %offset
+  {at("%asleep", "%line", ASLEEP)}
+  {at("%at.seen", "%line", SEEN)}
+  {at("%alive", "%line", ALIVE)}
+  {at("%at.stop", "%pool", STOP)}
+  {at("%at.table", "%pool", 8)}
+  %claim = cmpxchg ptr %alive, i32 0, i32 1 seq_cst seq_cst
+  %mine = extractvalue {{ i32, i1 }} %claim, 1
+  br i1 %mine, label %start, label %out
+start:
+{prepare}  %seen.0 = load i32, ptr %at.seen, align 4
+  br label %idle.again
+idle.again:
+  %seen = phi i32 [ %seen.0, %start ], [ %rung, %run ]
+  br label %spin
+spin:
+  %n = phi i32 [ 0, %idle.again ], [ %n.more, %wait ], [ 0, %{end} ]
+  %rung = load atomic i32, ptr %line acquire, align 4
+  %work = icmp ne i32 %rung, %seen
+  br i1 %work, label %called, label %tired
+tired:
+  %n.more = add i32 %n, 1
+  %long = icmp ugt i32 %n, {SPINS}
+  br i1 %long, label %doze, label %wait
+wait:
+  {pause(target)}
+  br label %spin
+doze:
+{sleep(target)}
+  br label %spin
+called:
+  %stop = load atomic i32, ptr %at.stop acquire, align 4
+  %stops = icmp ne i32 %stop, 0
+  br i1 %stops, label %leave, label %run
+run:
+  %body = load ptr, ptr %pool, align 8
+  %table = load ptr, ptr %at.table, align 8
+  call void %body(ptr %table, i64 %index)
+  store atomic i32 %rung, ptr %at.seen release, align 4
+  br label %idle.again
+leave:
+  store atomic i32 %rung, ptr %at.seen release, align 4
+  store atomic i32 0, ptr %alive seq_cst, align 4
+  br label %out
+out:
+  ret void
+}}
+
+{pool_text(target)}
+define void @alarm(ptr %pool, i64 %threads) #1 {{
+  {at("%at.stop", "%pool", STOP)}
+  store atomic i32 1, ptr %at.stop seq_cst, align 4
+  call void @ring(ptr %pool, ptr null, ptr null, i64 %threads)
+  ret void
+}}
+
+{lines}
+attributes #1 = {{ nounwind }}
+"""
+
+
+# ---- how many ----------------------------------------------------------------------------------------------------------------------
+
+
+def available() -> int:
+    """Cores that this process may use: its affinity, and the quota of its cgroup."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))))
+
+
+def quota(root: Path, own: Path) -> int:
+    """Cores that the cgroups of this process grant, of version 1 or 2, each rounded up; MOST where they do not say."""
+    least = float(MOST)
+    try:
+        groups = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        groups = []
+    for _, controllers, path in (g for g in groups if len(g) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            least = min(least, granted(folder))
+            if folder == top:
+                break
+    return max(1, math.ceil(least))
+
+
+def granted(folder: Path) -> float:
+    """What one cgroup's files say."""
+    try:
+        if (folder / "cpu.max").exists():
+            most, period = (folder / "cpu.max").read_text().split()
+        else:
+            most, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return float(MOST) if most in ("max", "-1") else max(int(most) / int(period), 0.01)
+    except (OSError, ValueError, ZeroDivisionError):
+        return float(MOST)
+
+
+def allowed(threads: int) -> int:
+    """How many of the threads that are asked for a step gets; says so where it is fewer."""
+    most = available() if doorbell(host()) else 1
+    most = min(most, MOST)
+    if threads > most:
+        logging.getLogger("graphc").info("graphc: threads=%d, but this process may use %d core%s: %d", threads, most, "s" * (most > 1), most)
+    return min(threads, most)
+
+
+# ---- the pool ------------------------------------------------------------------------------------------------------------------------
+
+
+class Pool:
+    """The workers of this process, shared by every function with threads; whoever enters a step holds `lock`. Its memory stays where it is."""
+
+    def __init__(self) -> None:
+        self._memory = ctypes.create_string_buffer(LINE * (MOST + 2) + LINE)
+        self.address = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % LINE
+        self.lock = threading.RLock()
+        self.running = 1                                        # threads that can enter, the caller's included
+        self._most, self.forks = MOST, 0
+        self._threads: dict[int, threading.Thread] = {}
+        self._users: set[int] = set()
+
+    def ready(self, threads: int) -> int:
+        """How many threads can enter now: `threads`, unless the system gives no more. The caller holds the lock."""
+        return threads if self.running >= threads else self._start(min(threads, self._most))
+
+    def _start(self, threads: int) -> int:
+        worker = _function("worker")
+        for w in range(self.running, threads):
+            if not self._word(w, ALIVE).value:
+                self._threads[w] = threading.Thread(target=worker, args=(self.address, w), name=f"graphc-{w}", daemon=True)
+                try:
+                    self._threads[w].start()
+                except RuntimeError as error:                   # the system's limit of threads
+                    logging.getLogger("graphc").info("graphc: a step runs on %d threads: %s", w, error)
+                    return w
+            self.running = w + 1
+        return threads
+
+    def enter(self, user: int) -> None:
+        """One more function uses the pool."""
+        self._users.add(user)
+
+    def leave(self, user: int) -> None:
+        """One fewer; the last one stops the workers."""
+        self._users.discard(user)
+        if not self._users:
+            self.stop()
+
+    def stop(self, patience: float = 10.0) -> None:
+        """End the workers, once no step runs."""
+        if not self.lock.acquire(timeout=patience):
+            return                                              # at exit, with a thread still inside a step: leave it alone
+        try:
+            if self._threads:
+                _function("alarm")(self.address, max(self._threads) + 1)
+                for thread in self._threads.values():
+                    if thread.ident is not None and thread is not threading.current_thread():
+                        thread.join(patience)
+                self.running = 1
+                if any(thread.is_alive() for thread in self._threads.values()):
+                    self._most = 1                              # `stop` stays set, and they end when they come to see it
+                    return
+                self._threads.clear()
+                ctypes.c_int32.from_address(self.address + STOP).value = 0
+        finally:
+            self.lock.release()
+
+    def _word(self, worker: int, offset: int) -> ctypes.c_int32:
+        return ctypes.c_int32.from_address(self.address + LINE * (1 + worker) + offset)
+
+    def forget(self) -> None:
+        """In the child of a fork, where no worker lives: as on the first day, but for the users."""
+        ctypes.memset(self.address, 0, LINE * (MOST + 2))
+        self.lock, self.running, self._most, self.forks = threading.RLock(), 1, MOST, self.forks + 1
+        self._threads.clear()
+
+
+pool = Pool()
+atexit.register(pool.stop, 1.0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.forget)
+
+
+@lru_cache(1)
+def _code() -> Code:
+    """The workers' own code: loaded for good."""
+    return load(compile_text(worker_text(host()), host()), ("worker", "alarm"))
+
+
+@lru_cache(2)
+def _function(name: Literal["worker", "alarm"]) -> Callable[[int, int], None]:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(_code().address(name))
