@@ -25,6 +25,10 @@ class DType:
     def __repr__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and unpickled, it is the same object."""
+        return _by_name, (self.name,)
+
     @property
     def itemsize(self) -> int:
         return self.numpy.itemsize
@@ -54,6 +58,10 @@ f64 = DType("f64", "float", 64, np.dtype(np.float64))
 ALL = (bool_, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64)
 BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}
+
+
+def _by_name(name: str) -> DType:
+    return BY_NAME[name]
 
 
 def from_numpy(dtype: np.typing.DTypeLike) -> DType | None:

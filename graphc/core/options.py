@@ -35,6 +35,11 @@ class Options:
             raise GraphError(f"threads must be a whole number >= 1, got {self.threads!r}")
         if self.on_new_shape not in ("compile", "error"):
             raise GraphError(f'on_new_shape must be "compile" or "error", got {self.on_new_shape!r}')
+        for name in ("keep_grads", "flush_denormals", "cache", "check_passes"):
+            if not isinstance(getattr(self, name), bool):
+                raise GraphError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.passes is not None and not (isinstance(self.passes, (tuple, list)) and all(isinstance(p, str) for p in self.passes)):
+            raise GraphError(f"passes must be a tuple of names, got {self.passes!r}", fix='passes=("cse", "dce")')
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,8 @@ def _nll(name: str, logp: Tensor, target: Tensor, weight: Tensor | None, ignore_
     needs no scatter.
     """
     classes = logp.shape[axis]
+    if target.dtype.kind == "uint":                             # which ignore_index < 0 is not in
+        target = target.astype("i64")
     counts = target != ignore_index
     label = xp.check_index(xp.where(counts, target, 0), classes)
     column = (classes,) + (1,) * (logp.ndim - axis - 1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.dtype import DType, as_dtype, f32, f64
 from ..core.errors import GraphError
+from ..trace import autograd
 from ..trace.guards import Identity, bump
 from ..trace.storage import Storage
 from ..trace.tape import current, no_grad
@@ -302,8 +303,8 @@ class Module:
         for p in self.parameters():
             if set_to_none:                                     # without a look at it: a look makes a trace depend on it
                 p.grad = None
-            elif p.grad is not None:
-                p.grad = p.grad * 0.0
+            else:
+                autograd.zero_grad(p)
 
     def apply(self: M, fn: Callable[[Module], None]) -> M:
         """fn on every module below, then on this one."""

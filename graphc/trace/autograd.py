@@ -260,4 +260,23 @@ def assign_grad(tracer: Tracer, t: Tensor, value: Tensor | None) -> None:
     entry.consumed = False
 
 
+def zero_grad(t: Tensor) -> None:
+    """t.grad = 0 where there is a gradient, whatever it is: infinite, or living only inside a compiled step."""
+    tracer = current.tracer
+    if tracer is None:
+        if t._grad is not None and t._grad.status != "none":
+            t.set_grad(Tensor.from_value(np.zeros(t.type.static_shape, t.dtype.numpy)))
+        return
+    entry = tracer.grads.get(t)
+    if entry is None:
+        entry = tracer.grads[t] = GradEntry(t)
+        entry.assumed_none = t._grad is None or t._grad.status == "none"
+        entry.assumed_some = not entry.assumed_none
+    elif entry.value is None:
+        return
+    if not entry.assumed_none or entry.value is not None:
+        entry.value = Tensor.from_node(leaf.splat(0.0, t.type))
+        entry.consumed = False
+
+
 provide_gradients(read_grad, assign_grad, lambda t, gradient, retain, create, inputs: backward(t, gradient, retain, create, inputs))

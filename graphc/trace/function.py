@@ -21,7 +21,7 @@ from . import tree
 from .arguments import Arguments, leaf_names, scalar_dtype
 from .guards import Captured, Constant, captures, process, structure
 from .storage import Storage
-from .tensor import Tensor, grad_is_inside
+from .tensor import Tensor
 from .tracer import GradEntry, Tracer
 
 After = Literal["none", "inside", "output", "state"]
@@ -76,8 +76,6 @@ class Traced:
         for t, is_none in self.grad_guards:
             cell = t._grad
             if (cell is None or cell.status == "none") is not is_none:
-                if cell is not None and cell.status == "inside":
-                    raise grad_is_inside(t)
                 return False
         return True
 
@@ -149,6 +147,8 @@ def _settle_grads(tracer: Tracer, outputs: list[Node], keep_grads: bool) -> tupl
             continue                                                    # a value of this trace, or one it never used
         if entry.assumed_none:
             guards.append((t, True))
+        if entry.assumed_some:
+            guards.append((t, False))
         if entry.persistent is not None:
             if entry.accumulated is not None and entry.value is None:   # zeroed again at the end: then it starts from none
                 dropped[entry.accumulated[0]] = entry.accumulated[1]

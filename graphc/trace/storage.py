@@ -82,6 +82,10 @@ class Storage:
     def __deepcopy__(self, memo: dict[int, Any]) -> Storage:
         return Storage(self.array, self.name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its value: unpickled it has memory of its own, in a layout yet to be chosen."""
+        return Storage, (self.numpy(), self.name)
+
     def __repr__(self) -> str:
         return f"Storage({self.name!r}, {self.type})"
 

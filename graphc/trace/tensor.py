@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -339,7 +340,26 @@ class Tensor(Methods):
         else:
             new._value = self.numpy()
         memo[id(self)] = new
+        if self._grad is not None and self._grad.status == "value":
+            assert self._grad.tensor is not None
+            new.set_grad(self._grad.tensor.detach())
         return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the value and the gradient, without the past and without hooks."""
+        state = {**self.__dict__, "_node": None, "_version": -1, "_hooks": {}, "_grad": None, "grad": None}
+        if self._storage is None:
+            state["_value"] = self.numpy()                              # raises where it is traced
+        if self._grad is not None and self._grad.status == "value":
+            assert self._grad.tensor is not None
+            state["grad"] = self._grad.tensor.numpy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        grad = state.pop("grad")
+        self.__dict__.update(state)
+        if grad is not None:
+            self.set_grad(Tensor.from_value(grad))
 
     # ---- gradient ----------------------------------------------------------------------------------------------------------------
 
@@ -366,6 +386,8 @@ class Tensor(Methods):
             else:
                 self._node = None
                 bump(self)
+                if current.tracer is not None:                          # a trace that fails leaves it as it was
+                    current.tracer.undo.append(partial(setattr, self, "requires_grad", not requires_grad))
         return self
 
     @property
@@ -426,6 +448,8 @@ class Tensor(Methods):
         if self._storage is not None and self._node is not None and self._tracer is None:
             eager.hooks[self._node] = self._hooks
         bump(self)
+        if current.tracer is not None and self._tracer is None:         # a trace that fails leaves none behind
+            current.tracer.undo.append(handle.remove)
         return handle
 
     def retain_grad(self) -> None:

@@ -40,13 +40,14 @@ class Cell:
 class GradEntry:
     """p.grad within a trace."""
 
-    __slots__ = ("accumulated", "assumed_none", "consumed", "persistent", "tensor", "value")
+    __slots__ = ("accumulated", "assumed_none", "assumed_some", "consumed", "persistent", "tensor", "value")
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.value: Tensor | None = None
         self.persistent: Storage | None = None          # read before written: a state
         self.assumed_none = False                       # the trace holds only while p.grad is None before the call
+        self.assumed_some = False                       # ... only while it is not None; its value does not matter
         self.accumulated: tuple[Node, Node] | None = None   # (old + g, g), where old is zero unless the state turns out to be needed
         self.consumed = False                           # an update has used it since it was last written
 
@@ -135,6 +136,8 @@ class Tracer(Tape):
 
     def read(self, storage: Storage, tensor: Tensor) -> Node:
         """The value now. Where the tensor requires a gradient, the node is a leaf to reverse mode."""
+        if tensor.name and not storage.name:
+            self.names.setdefault(storage, tensor.name)
         cell = self.cell(storage)
         if tensor.dtype.is_float:                                       # it may ask for a gradient by the next call, or no longer
             self.depends(tensor)

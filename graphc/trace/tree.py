@@ -36,8 +36,11 @@ class TreeDef:
             return make(zip(self.keys, parts))
         if hasattr(self.kind, "_fields"):
             return make(*parts)
-        if self.keys:
-            return make(**dict(zip(self.keys, parts)))
+        if self.keys:                                   # fields as they are: no __init__, which may convert them or leave some out
+            new = object.__new__(self.kind)
+            for key, part in zip(self.keys, parts):
+                object.__setattr__(new, key, part)
+            return new
         return make(parts)
 
 
@@ -65,7 +68,7 @@ def _flatten(x: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> TreeD
         if kind in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
             return TreeDef(kind, (), tuple(_flatten(v, leaves, is_leaf) for v in x))
         if dataclasses.is_dataclass(x) and not isinstance(x, type):
-            keys = tuple(f.name for f in dataclasses.fields(x) if f.init)
+            keys = tuple(f.name for f in dataclasses.fields(x) if hasattr(x, f.name))
             if keys:
                 return TreeDef(kind, keys, tuple(_flatten(getattr(x, k), leaves, is_leaf) for k in keys))
     leaves.append(x)
