@@ -225,6 +225,10 @@ class CompiledFunction:
             raise GraphError(f"{getattr(self.fn, '__name__', 'the function')} has not been called yet", at=user_loc(), fix="call it, or use lower(...)")
         return Lowered(self, self._last[1], self._last[2])
 
+    def draw(self, path: str, **options: Any) -> Any:
+        """Write a picture of the variant of the last call: `Lowered.draw`."""
+        return self.lowered.draw(path, **options)
+
     def __repr__(self) -> str:
         return f"<compiled {getattr(self.fn, '__qualname__', self.fn)}: {len(self.variants)} variant(s), backend {self.options.backend}>"
 
@@ -292,9 +296,13 @@ class Lowered:
         return self.executable().report
 
     def draw(self, path: str, **options: Any) -> Any:
-        """Write a picture of the graph: .svg, .png or .dot."""
+        """Write a picture, .svg, .png, .pdf, .dot or .html; view="lanes", "modules", "forward", "kernels" or "memory": see `graphc.viz.draw`."""
         from .viz import draw
-        return draw(self.graph, path, **options)
+        return draw(self, path, **options)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from .viz import mimebundle
+        return mimebundle(self)
 
     def compile(self) -> CompiledFunction:
         """The function, with this trace ready: calls that fit it neither trace nor, where all sizes are numbers, compile."""

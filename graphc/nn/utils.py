@@ -9,6 +9,7 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..trace.tape import current, no_grad
 from ..trace.tensor import Tensor
+from ..trace.tracer import scope
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -23,7 +24,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     gradients so too; `error_if_nonfinite` refuses it, which is possible outside a compiled function only. Without gradients the norm is 0.
     """
     p_norm = float(norm_type)
-    with no_grad():
+    with no_grad(), scope("clip_grad_norm_"):
         having = _gradients(parameters)
         if not having:
             return xp.asarray(0.0)

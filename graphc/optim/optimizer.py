@@ -20,7 +20,7 @@ from ..trace.scalar import ParamGroup
 from ..trace.storage import Storage
 from ..trace.tape import current, enable_grad, no_grad
 from ..trace.tensor import Tensor
-from ..trace.tracer import depends, phase
+from ..trace.tracer import depends, phase, scope
 
 Pairs = list[tuple[Tensor, Tensor]]                             # parameters and their gradients
 
@@ -132,7 +132,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         depends(self)
-        with no_grad(), phase("update"):
+        with no_grad(), phase("update"), scope(type(self).__name__):
             having = [(group, [(p, g) for p in group["params"] if (g := p.grad) is not None]) for group in self.param_groups]
             count = self._advance([p for group, pairs in having if self._counts_steps(group) for p, _ in pairs])
             for group, pairs in having:

@@ -1,176 +1,137 @@
-"""A graph as DOT text: what Graphviz draws. Written by hand, so that quoting is ours and the same graph gives the same bytes.
+"""A picture as DOT text: what Graphviz draws. Written by hand, so that quoting is ours and the same picture gives the same bytes.
 
-Three lanes side by side. Forward runs down; backward runs up beside it, so that a derivative stands near what it is the derivative of; update
-runs down again. For that, edges within the backward lane are written from reader to value with `dir=back`: Graphviz ranks them upside down
-and puts the arrow at the right end. Modules are boxes inside a lane, and so is the body of a loop, below the node that runs it.
-In the update lane a box is what belongs to one parameter, and a parameter that is read there again is drawn there again, dashed.
-
-A small constant is written into the label of its reader, `maximum(·, 0)`, where the dot stands for an operand that an edge brings. Every other
-node is a box: its name or op, its type, and in the tooltip all that is known of it.
-
-Not here: collapsing what is too large to read, and everything that moves.
+Labels are Graphviz's HTML-like ones, so a name may hold quotes, backslashes, markup: it is escaped once, here, and is text ever after.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from html import escape
 
-from ..ir.node import Graph, Node
-from ..ir.walk import subgraphs, topo, users
-from .label import EDGES, LONG, NODES, attributes, clean, constant_text, graph_look, lane_look, module_look, node_look, unseen_look, written_look
-from .lanes import assign_lanes, assign_scopes, choose_rows, depth, update_parts
-from .theme import KEPT, LANES, PHASES
+from .label import LONG, SHORT, plain
+from .picture import UNSEEN, Box, Frame, Link, Picture, Row, collapsed
+from .theme import FONT, LIGHT, Theme
 
-HOLD = 3                                                # unseen edges that hold a lane in its place
+SIZES = {"head": 11, "line": 9, "minor": 9, "note": 8}
 
 
-@dataclass(slots=True)
-class Box:
-    """A cluster being filled: lines of DOT, and the clusters inside by title and, where titles repeat, a tag."""
+def attributes(**items: object) -> str:
+    """[key=value, ...], where a value that begins with < is markup."""
+    return f"[{', '.join(f'{k}={v}' if str(v).startswith('<') else f'{k}={quoted(str(v))}' for k, v in items.items())}]"
 
-    rows: list[str] = field(default_factory=list)
-    boxes: dict[tuple[str, str], Box] = field(default_factory=dict)
 
-    def inner(self, path: Sequence[str]) -> Box:
-        box = self
-        for name in path:
-            box = box.boxes.setdefault((name, ""), Box())
-        return box
+def quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def label(rows: tuple[Row, ...], theme: Theme, most: int = 2 * SHORT, **sizes: int) -> str:
+    """A label of several lines. What is bold is ink, what is small is quiet."""
+    out = []
+    for text, style in rows:
+        text = escape(plain(text, most))
+        if text:
+            ink = theme["ink" if style in ("head", "line") else "quiet"]
+            words = f"<b>{text}</b>" if style == "head" else text
+            out.append(f'<font point-size="{sizes.get(style, SIZES[style])}" color="{ink}">{words}</font>')
+    return f"<{'<br/>'.join(out)}>" if out else ""
+
+
+def tip(rows: tuple[str, ...]) -> str:
+    """A tooltip. Escaped like a label: Graphviz reads entities in text of every kind."""
+    return "\n".join(escape(plain(row, LONG)) for row in rows) or " "
+
+
+# ---- looks -----------------------------------------------------------------------------------------------------------------------
+
+
+def head(picture: Picture, theme: Theme) -> list[str]:
+    """The lines that say how everything looks."""
+    graph = attributes(label=label(((picture.title, "head"),), theme, head=15), labelloc="t", fontname=FONT, bgcolor=theme["paper"], rankdir="TB",
+                       newrank="true", nodesep=0.2, ranksep=0.14, pad=0.2, tooltip=" ", **({"layout": "nop2"} if picture.placed else {}))
+    nodes = attributes(shape="box", style="rounded,filled", fontname=FONT, fontsize=11, penwidth=1.1, height=0.3, margin="0.1,0.04")
+    edges = attributes(fontname=FONT, fontsize=8, fontcolor=theme["quiet"], arrowsize=0.55, penwidth=1.1)
+    return [f"  graph {graph}", f"  node {nodes}", f"  edge {edges}"]
+
+
+def box_look(b: Box, theme: Theme, tips: bool = True) -> str:
+    if b.shape == "unseen":
+        return attributes(style="invis", label="", width=0, height=0, margin=0)
+    look: dict[str, object] = {"label": label(b.rows, theme), "fillcolor": theme[f"{b.paint}.fill"], "color": theme[f"{b.paint}.stroke"]}
+    match b.shape:
+        case "input": look |= {"shape": "oval", "style": "filled", "margin": "0.05,0.02"}
+        case "state": look |= {"shape": "cylinder", "style": "filled"}
+        case "small": look |= {"height": 0.22, "margin": "0.06,0.02"}
+        case "module": look |= {"shape": "box", "peripheries": 1, "penwidth": 1.4}
+        case "area": look |= {"style": "filled", "penwidth": 0.6}
+        case "text": look |= {"style": "", "color": theme["paper"], "penwidth": 0}
+    if b.place is not None:
+        x, y, w, h = b.place
+        look |= {"pos": f"{x:.2f},{y:.2f}", "width": f"{w / 72:.4f}", "height": f"{h / 72:.4f}", "fixedsize": "true", "margin": 0}
+    if b.heavy:
+        look["penwidth"] = 2.6
+    if b.again:
+        look |= {"style": "filled,dashed", "fillcolor": theme["paper.fill"]}
+    return attributes(**look, **({"tooltip": tip(b.tip)} if tips else {}))
+
+
+def frame_look(f: Frame, theme: Theme, tips: bool = True) -> str:
+    hint = {"tooltip": tip(f.tip)} if tips else {}
+    if f.kind == "lane":
+        return attributes(label=label(((f.title, "head"),), theme, head=13).replace(theme["ink"], theme[f"{f.paint}.edge"]), labeljust="l",
+                          style="rounded,filled", color=theme[f"{f.paint}.border"], fillcolor=theme[f"{f.paint}.lane"], margin=10, **hint)
+    filled = {"style": "rounded,filled", "fillcolor": theme["paper.fill"]} if f.kind not in ("update", "shared") else {"style": "rounded,dashed"}
+    return attributes(label=label(((f.title, "minor"),), theme, SHORT), labeljust="l", color=theme["frame"], margin=7, **filled, **hint)
+
+
+def link_look(x: Link, theme: Theme, tips: bool = True) -> str:
+    if x.kind in UNSEEN:
+        return attributes(style="invis", **({"weight": x.weight} if x.weight != 1 else {}), **({"minlen": x.length} if x.length != 1 else {}))
+    look: dict[str, object] = {"color": theme[f"{x.paint}.edge"]}
+    match x.kind:
+        case "kept" | "shared": look |= {"color": theme["kept"], "style": "dashed", "weight": 0}
+        case "grad": look |= {"penwidth": 1.6}
+        case "body": look = {"style": "dotted", "arrowhead": "none", "color": theme["kept"]}
+    if x.up:
+        look["dir"] = "back"
+    if x.free:
+        look["constraint"] = "false"
+    if x.length != 1:
+        look["minlen"] = x.length
+    if x.label:
+        look["label"] = label(((x.label, "note"),), theme).replace('">', '">&#160;', 1)
+    return attributes(**look, **({"tooltip": tip((x.tip,))} if tips and x.tip else {}))
+
+
+def link_text(x: Link, look: str) -> str:
+    a, b = (x.head, x.tail) if x.up else (x.tail, x.head)
+    return f"{a} -> {b} {look}"
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------------------
 
 
-def to_dot(graph: Graph, *, title: str | None = None) -> str:
-    """The DOT text of a graph, ending in a newline. The same graph gives the same text, and any string may stand in it.
+def write_dot(picture: Picture, theme: Theme = LIGHT) -> str:
+    """The DOT text of what is to be seen of a picture, ending in a newline. Any string may stand in it."""
+    seen = collapsed(picture)
+    within: dict[str, list[Box]] = {"": [], **{f.id: [] for f in seen.frames}}
+    parts: dict[str, list[Frame]] = {key: [] for key in within}
+    for b in seen.boxes:
+        within[b.frame].append(b)
+    for f in seen.frames:
+        parts[f.parent].append(f)
+    filled = set(f for f, boxes in within.items() if boxes)
+    for f in reversed(seen.frames):                     # children come after their parents
+        if f.id in filled:
+            filled.add(f.parent)
+    out = ["digraph graphc {", *head(picture, theme)]
 
-    Nodes are n0, n1, ... in topological order; inside the first body that n7 runs, n7_0_0, n7_0_1, ...; the new value of state k is s0, s1, ...
-    """
-    writer = _Writer()
-    lanes = {phase: Box() for phase in PHASES}
-    names = writer.fill(graph, "n", "s", lanes)
-    writer.head(graph.name if title is None else title)
-    used = [phase for phase, box in lanes.items() if box.rows or box.boxes]
-    several = len(used) > 1 or any(i.phases for i in graph.info.values())
-    if len(used) > 1:
-        writer.align({phase: names[phase] for phase in used}, lanes)
-    for phase in used:
-        writer.cluster(lanes[phase], "  ", lane_look(phase) if several else None)
-    return "\n".join([*writer.out, *writer.edges, "}"]) + "\n"
+    def write(frame: str, pad: str) -> None:
+        out.extend(f"{pad}{b.id} {box_look(b, theme)}" for b in within[frame])
+        for f in parts[frame]:
+            if f.id in filled:
+                out.extend([f"{pad}subgraph cluster_{f.id} {{", f"{pad}  graph {frame_look(f, theme)}"])
+                write(f.id, pad + "  ")
+                out.append(pad + "}")
 
-
-class _Writer:
-    """Boxes are filled first and written after: a cluster of DOT must stand in one piece, and nodes come in another order."""
-
-    def __init__(self) -> None:
-        self.out: list[str] = []
-        self.edges: list[str] = []
-        self.clusters = 0
-        self.below: set[str] = set()                    # what has something of its lane above it
-
-    def head(self, title: str) -> None:
-        self.out += ["digraph graphc {", f"  graph {graph_look(title)}", f"  node {NODES}", f"  edge {EDGES}"]
-
-    def align(self, used: Mapping[str, Sequence[str]], lanes: Mapping[str, Box]) -> None:
-        """Lanes from left to right, their tops in a row, by unseen nodes and edges.
-
-        Graphviz orders clusters by crossings alone. So above each lane hangs a node outside all clusters; these it does keep in order; and the
-        edges down to the lanes, several of each, cost more crossings than another order of the lanes would save.
-        """
-        for phase in used:
-            self.out.append(f"  above_{phase} {unseen_look()}")
-            lanes[phase].rows.insert(0, f"{phase} {unseen_look()}")
-        self.edges.append(f"  {{ rank=min; {' -> '.join(f'above_{phase}' for phase in used)} [style=invis] }}")
-        for phase, names in used.items():
-            self.edges += [f"  above_{phase} -> {phase} [style=invis]"] * HOLD
-            self.edges += [f"  {phase} -> {name} [style=invis, weight=0]" for name in names if name not in self.below]
-
-    def stack(self, parts: Sequence[str], tops: Mapping[str, Sequence[str]], ends: Mapping[str, Sequence[str]], lane: Box, rows: int) -> None:
-        """The parts of the update in columns of `rows`, so that the lane grows downwards beside the others and not only to the right."""
-        for k in range(1, len(parts)):
-            if k % rows:
-                joint = f"joint{k}"
-                lane.rows.append(f"{joint} {unseen_look()}")
-                self.edges += [f"  {end} -> {joint} [style=invis]" for end in ends[parts[k - 1]]]
-                self.edges += [f"  {joint} -> {top} [style=invis]" for top in tops[parts[k]]]
-
-    def cluster(self, box: Box, pad: str, look: str | None) -> None:
-        """A box and what is in it; without a look, its lines alone."""
-        inner = pad if look is None else pad + "  "
-        if look is not None:
-            self.out += [f"{pad}subgraph cluster_{self.clusters} {{", f"{inner}graph {look}"]
-            self.clusters += 1
-        self.out += [inner + row for row in box.rows]
-        for (name, _), part in box.boxes.items():
-            self.cluster(part, inner, module_look(name))
-        if look is not None:
-            self.out.append(pad + "}")
-
-    def fill(self, graph: Graph, node: str, state: str, lanes: Mapping[str, Box], inside: str | None = None) -> dict[str, list[str]]:
-        """Put the nodes of a graph into its lanes, or, for a body, all of them into the lane that it is `inside` of. Gives the names in each lane."""
-        order = topo((*graph.leaves, *graph.roots))
-        readers, roots, outputs = users(order), set(graph.roots), set(graph.outputs)
-        folded = {n for n in order if n not in roots and readers[n] and constant_text(n) is not None}
-        drawn = [n for n in order if n not in folded]
-        name = {n: f"{node}{k}" for k, n in enumerate(drawn)}
-        lane = assign_lanes(graph, order) if inside is None else dict.fromkeys(order, inside)
-        scope = assign_scopes(graph, order, lane)
-        parts = update_parts(graph, order, lane) if inside is None else {}
-        scope |= {n: (part,) for n, part in parts.items()}
-        states = {s.read: s.name for s in graph.states}
-        again: set[Node] = set()                        # leaves that the update reads too: drawn there once more, and no edge crosses the picture
-        tops: dict[str, list[str]] = {part: [] for s in graph.states if (part := parts.get(s.write)) is not None}
-        ends: dict[str, list[str]] = {part: [] for part in tops}
-        names: dict[str, list[str]] = {phase: [] for phase in lanes}
-
-        for n in drawn:
-            names[lane[n]].append(name[n])
-            if n in parts and not any(parts.get(i) == parts[n] and i not in folded for i in n.inputs):
-                tops[parts[n]].append(name[n])
-            box = lanes[lane[n]].inner(scope[n])
-            box.rows.append(f"{name[n]} {node_look(n, graph.where(n), folded, states.get(n), n in outputs)}")
-            for i in dict.fromkeys(n.inputs):
-                if i in folded:
-                    continue
-                value, start = name[i], lane[i]
-                if not i.inputs and lane[n] == "update" != start:
-                    value, start = f"{name[i]}_again", "update"
-                    if i not in again:
-                        again.add(i)
-                        names["update"].append(value)
-                        tops.setdefault(parts.get(n, ""), []).append(value)
-                        box.rows.append(f"{value} {node_look(i, graph.where(i), folded, states.get(i), output=False, again=True)}")
-                self.edge(value, name[n], str(i.type), start, lane[n], mirror=inside is None)
-            for k, body in enumerate(subgraphs(n)):
-                part = box.boxes.setdefault((f"{n.op.name}: {body.name}", name[n]), Box())
-                known = body if body.info else replace(body, info=graph.info)
-                inner = self.fill(known, f"{name[n]}_{k}_", f"{name[n]}_{k}_s", {lane[n]: part}, lane[n])[lane[n]]
-                look = attributes(style="dotted", arrowhead="none", color=KEPT)
-                self.edges += [f"  {name[n]} -> {top} {look}" for top in inner if top not in self.below]       # the body hangs below its node
-                self.below.update(inner)
-        for k, s in enumerate(graph.states):
-            if s.write is not s.read:
-                lanes[lane[s.write]].inner(scope[s.write]).rows.append(f"{state}{k} {written_look(s.name)}")
-                self.edge(name[s.write], f"{state}{k}", str(s.write.type), lane[s.write], lane[s.write], mirror=False)
-                if s.write in parts:
-                    ends[parts[s.write]].append(f"{state}{k}")
-        if parts:
-            rows = choose_rows(len(ends), depth(order, list(parts)), depth(order, [n for n in drawn if lane[n] == "forward"]))
-            self.stack(list(ends), tops, ends, lanes["update"], rows)
-        return names
-
-    def edge(self, value: str, reader: str, kind: str, start: str, end: str, mirror: bool) -> None:
-        """From value to reader. Only what agrees with the direction of its lane has a say in the ranks."""
-        look: dict[str, object] = {"color": LANES[start].edge}
-        if start == end:
-            if start == "backward" and mirror:
-                value, reader = reader, value
-                look["dir"] = "back"
-            self.below.add(reader)
-        elif PHASES.index(start) > PHASES.index(end):
-            look["constraint"] = "false"
-        elif start == "backward":
-            look |= {"penwidth": 1.6, "minlen": 0}
-        else:
-            look = {"color": KEPT, "style": "dashed", "minlen": 0, "weight": 0}
-        self.edges.append(f"  {value} -> {reader} {attributes(**look, tooltip=clean(kind, LONG))}")
+    write("", "  ")
+    out += [f"  {link_text(x, link_look(x, theme))}" for x in seen.links]
+    out += [f"  {{ rank=min; {' -> '.join(row)} [style=invis] }}" for row in seen.ranks]
+    return "\n".join([*out, "}"]) + "\n"

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
@@ -13,12 +13,14 @@ DEEP = 6                                                # modules in modules, as
 
 
 def assign_lanes(graph: Graph, order: Sequence[Node]) -> dict[Node, str]:
-    """The lane of each node: the earliest of its phases; a leaf stands where it is read first; one without a phase follows its operands."""
+    """The lane of each node: the earliest of its phases; a leaf stands where it is read first; what forward is said to read gradients updates."""
     rank = {phase: k for k, phase in enumerate(PHASES)}
     own = {n: min((rank[p] for p in graph.where(n).phases if p in rank), default=-1) for n in order}
     lane: dict[Node, int] = {}
     for n in order:
         lane[n] = own[n] if own[n] >= 0 else max((lane[i] for i in n.inputs if i.inputs), default=0)
+        if lane[n] == 0 and any(lane[i] and (lane[i] == 1 or own[i] == 0) for i in n.inputs if i.inputs):
+            lane[n] = 2                                 # what is done to gradients between backward() and step(): clipping
     readers = users(order)
     for n in order:
         if not n.inputs and readers[n]:
@@ -94,3 +96,13 @@ def depth(order: Sequence[Node], among: Sequence[Node]) -> int:
         if n in inside:
             deep[n] = 1 + max((deep[i] for i in n.inputs if i in inside and i.inputs), default=0)
     return max(deep.values(), default=0)
+
+
+def rule_name(graph: Graph, order: Sequence[Node], lane: Mapping[Node, str]) -> str:
+    """The optimizers' names, which their steps leave as scopes; "" where none did."""
+    return ", ".join(sorted({s for n in order if n.inputs and lane[n] == "update" for s in graph.where(n).scopes if "update" in graph.where(n).phases}))
+
+
+def slot_name(state: str, parameter: str) -> str:
+    """The name of a slot without its parameter's: exp_avg(fc1.weight) and fc1.weight.exp_avg are exp_avg."""
+    return state.removesuffix(f"({parameter})").removeprefix(f"{parameter}.")
