@@ -22,11 +22,19 @@ class Loc:
 
 
 def user_loc() -> Loc | None:
-    """The line of the user's that led here, or None when the stack is graphc's alone."""
+    """The line of the user's that led here (a shell's line is one too), or None when the stack is graphc's alone."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_ROOT) and not code.co_filename.startswith("<"):
+        if not code.co_filename.startswith(_ROOT) and not code.co_filename.startswith(_MACHINERY) and not _is_ours(frame):
             return Loc(code.co_filename, frame.f_lineno, getattr(code, "co_qualname", code.co_name))
         frame = frame.f_back
     return None
+
+
+_MACHINERY = ("<frozen ", "<__array_function__")        # the interpreter's and NumPy's own frames
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Code without a file (what dataclasses generate) that stands in one of our modules."""
+    return frame.f_code.co_filename.startswith("<") and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "graphc"

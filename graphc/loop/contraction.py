@@ -81,9 +81,14 @@ def size_of(s: Stmt, var: str) -> int:
     raise ScheduleError(f"no loop {var} in this nest")
 
 
+def accumulators(s: Stmt) -> list[str]:
+    """The registers that the nest sums up in, outermost first."""
+    return [x.buf.name for x in walk(s) if isinstance(x, Alloc) and x.buf.space == "register" and x.buf.shape == ()
+            and any(isinstance(y, Accum) and y.buf.name == x.buf.name for y in walk(x))]
+
+
 def accumulator(s: Stmt) -> str:
-    return next(x.buf.name for x in walk(s) if isinstance(x, Alloc) and x.buf.space == "register" and x.buf.shape == ()
-                and any(isinstance(y, Accum) and y.buf.name == x.buf.name for y in walk(x)))
+    return accumulators(s)[0]
 
 
 # ---- register tiles ----------------------------------------------------------------------------------------------------------------
@@ -269,8 +274,8 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
     the last free axis that is.
     """
     reads = accesses(s, inner=True)
-    acc = accumulator(s)
-    dtype = next(x.buf.dtype for x in walk(s) if isinstance(x, Alloc) and x.buf.name == acc)
+    accs = accumulators(s)
+    dtype = next(x.buf.dtype for x in walk(s) if isinstance(x, Alloc) and x.buf.name == accs[0])
     lanes, k = target.lanes(dtype), summed[-1]
     inner = next((f for f in reversed(free) if any(a.along(f) == 1 for a in reads) and all(a.along(f) in (0, 1) for a in reads)), None)
     whole = {x.var for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
@@ -283,8 +288,8 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
             s = collapse(s, outer, k, k)
     if k not in whole:
         return s
-    step = lanes * min(4, 1 << (-(-size_of(s, k) // lanes) - 1).bit_length())
-    s = partial_sums(tile(s, k, step, unit=step), acc, k + "i", lanes)
+    step = lanes * min(4 if len(accs) == 1 else 2, 1 << (-(-size_of(s, k) // lanes) - 1).bit_length())
+    s = partial_sums(tile(s, k, step, unit=step), accs, k + "i", lanes)
     return mark(s, **{k + "i": "simd"})
 
 

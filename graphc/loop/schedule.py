@@ -7,7 +7,7 @@ independence: no element that an iteration writes is touched by another.
 from __future__ import annotations  # noqa: I001
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -287,45 +287,61 @@ def neutral(op: str, dtype: DType) -> Lit:
     return Lit(low if op == "max" else high, dtype)
 
 
-def partial_sums(s: Stmt, acc: str, over: str, lanes: int = 0) -> Stmt:
+def partial_sums(s: Stmt, accs: str | Sequence[str], over: str, lanes: int = 0) -> Stmt:
     """A sum over `over` is kept as one partial sum per iteration (Halide's rfactor), added up at the end: a fixed tree, and `over` is parallel.
 
     acc = init; for ..: for i: acc += x    ->    part[i] = 0; for ..: for i: part[i] += x; acc = init; for i: acc += part[i]
 
-    With `lanes`, there are a power of two times that many parts, and they are first folded in halves. The loops of the ends are called <over>.
+    Several accumulators of one sweep go together. With `lanes`, there are a power of two times that many parts, and they are first folded in
+    halves. The loops of the ends are called <over>.
     """
+    names = (accs,) if isinstance(accs, str) else tuple(accs)
     found = False
+
+    def sums(s: Stmt) -> bool:
+        return any(isinstance(x, Accum) and x.buf.name in names for x in walk(s))
 
     def go(s: Stmt) -> Stmt:
         nonlocal found
-        if not (isinstance(s, Alloc) and s.buf.name == acc and isinstance(s.body, Seq)):
+        if not (isinstance(s, Alloc) and s.buf.name in names):
             return map_stmt(s, go)
-        loops = [x for x in walk(s.body) if isinstance(x, For) and x.var == over]
-        if not loops:
-            raise ScheduleError(f"partial sums of {acc}: no loop {over}")
+        registers, body = [s.buf], s.body
+        while isinstance(body, Alloc):
+            registers.append(body.buf)
+            body = body.body
+        loops = [x for x in walk(body) if isinstance(x, For) and x.var == over]
+        if not loops or not isinstance(body, Seq):
+            raise ScheduleError(f"partial sums of {', '.join(names)}: no loop {over}")
         found = True
-        ops = {x.op for x in walk(s.body) if isinstance(x, Accum) and x.buf.name == acc}
-        op, n, i = ops.pop(), max(map(extent, loops)), (Var(over),)
+        ops = {x.buf.name: x.op for x in walk(body) if isinstance(x, Accum)}
+        n, i = max(map(extent, loops)), (Var(over),)
         if lanes:
             n = lanes << (-(-n // lanes) - 1).bit_length()
-        whole = n
-        first = next(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
-        last = max(k for k, x in enumerate(s.body.body) if any(isinstance(y, Accum) and y.buf.name == acc for y in walk(x)))
-        init, sums, rest = s.body.body[:first], s.body.body[first:last + 1], s.body.body[last + 1:]
-        dtype = s.buf.dtype
-        part = Buffer(acc + "_part", (n,), dtype, "register")
-        inner = mark(reindex(seq(*sums), s.buf, part, lambda ix: i), **{over: "parallel"})
+        whole, mine = n, [b for b in registers if b.name in names]
+        at = [k for k, x in enumerate(body.body) if sums(x)]
+        init, main, rest = body.body[:at[0]], seq(*body.body[at[0]:at[-1] + 1]), body.body[at[-1] + 1:]
+        parts = {b.name: Buffer(b.name + "_part", (n,), b.dtype, "register") for b in mine}
+        for b in mine:
+            main = reindex(main, b, parts[b.name], lambda ix: i)
+        main = mark(main, **{over: "parallel"})
+
+        def each_part(how: How, count: int, f: Callable[[Buffer, Buffer], Stmt]) -> Stmt:
+            return For(over, Int(0), Int(count), how, seq(*(f(b, parts[b.name]) for b in mine)))
+
+        start = each_part("parallel", whole, lambda b, part: Store(part, i, neutral(ops[b.name], b.dtype)))
         folds: list[Stmt] = []
         while lanes and n > lanes:
             n //= 2
-            folds.append(For(over, Int(0), Int(n), "parallel", Accum(part, i, Load(part, (Var(over) + n,)), op)))
-        final = For(over, Int(0), Int(n), "serial", Accum(s.buf, (), Load(part, i), op))  # type: ignore[arg-type]
-        start = For(over, Int(0), Int(whole), "parallel", Store(part, i, neutral(op, dtype)))
-        return Alloc(s.buf, Alloc(part, seq(start, inner, *folds, *init, final, *rest)))
+            folds.append(each_part("parallel", n, lambda b, part, n=n: Accum(part, i, Load(part, (Var(over) + n,)), ops[b.name])))   # type: ignore[misc]
+        final = each_part("serial", n, lambda b, part: Accum(b, (), Load(part, i), ops[b.name]))
+        out: Stmt = seq(start, main, *folds, *init, final, *rest)
+        for b in reversed([*registers, *parts.values()]):
+            out = Alloc(b, out)
+        return out
 
     out = go(s)
     if not found:
-        raise ScheduleError(f"no register {acc} in this nest")
+        raise ScheduleError(f"no register {', '.join(names)} in this nest")
     return out
 
 

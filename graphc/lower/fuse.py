@@ -7,7 +7,7 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..core.types import TensorType
@@ -78,7 +78,8 @@ def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
                     stored.add(base)
                 elif n.op.name in ("scan", "reshape") and base.op.name in ("const", "iota", "size"):
                     stored.add(base)                    # a body or an alias reads memory, so even a number must be written down
-    owners: dict[Node, set[Node]] = {}                  # for a node that is not stored: the stored nodes that compute it
+    owners: dict[Node, set[object]] = {}                # for a node that is not stored: who computes it (a node, or a sweep of several reductions)
+    sweep = _sweeps(order)
     depth: dict[Node, int] = {}
     for n in order:
         depth[n] = 0 if n in stored or n.op.name in LEAVES or is_alias(n) else 1 + max((depth[i] for i in n.inputs), default=0)
@@ -88,11 +89,22 @@ def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
     for n in reversed(order):
         if n not in stored and n.op.name in EXPENSIVE and len(owners.get(n, ())) > 1:
             stored.add(n)
-        mine = {n} if n in stored else owners.get(n, set())
+        mine: set[object] = {sweep.get(n, n)} if n in stored else owners.get(n, set())
         for i in n.inputs:
             if i not in stored:
                 owners.setdefault(i, set()).update(mine)
     return stored
+
+
+def _sweeps(order: Sequence[Node]) -> dict[Node, object]:
+    """For each reduction a name of the sweep that it can share: same operand shape and axes, and equally many heads before it, so none needs another."""
+    heads: dict[Node, int] = {}
+    out: dict[Node, object] = {}
+    for n in order:
+        heads[n] = max((heads[i] for i in n.inputs), default=0) + is_head(n)
+        if n.op.name in REDUCE:
+            out[n] = (shape_of(n.inputs[0]), n.attrs["axes"], n.type, heads[n])
+    return out
 
 
 def needs_memory(n: Node, k: int) -> bool:
@@ -194,6 +206,8 @@ def groups(roots: Sequence[Node]) -> tuple[list[Group], set[Node], dict[Node, Re
         group = None
         if not is_head(n):
             group = _join(n, r, needs, out, home, depends)
+        elif n.op.name in REDUCE:
+            group = _beside(n, r, needs, out, depends)
         if group is None:
             group = Group(shape_of(n), [], n if is_head(n) else None, closed=is_head(n) and n.op.name not in OPEN_HEADS)
             out.append(group)
@@ -209,9 +223,8 @@ def groups(roots: Sequence[Node]) -> tuple[list[Group], set[Node], dict[Node, Re
     return _sorted(out, before), stored, reads
 
 
-def _join(n: Node, r: Reads, needs: set[Group], out: list[Group], home: dict[Node, Group], depends: object) -> Group | None:
+def _join(n: Node, r: Reads, needs: set[Group], out: list[Group], home: dict[Node, Group], depends: Callable[[Group, Group], bool]) -> Group | None:
     """An open group of n's shape that n can join: it is among those n reads, or reads what n reads; and joining makes no cycle."""
-    assert callable(depends)
     inputs = {*r.here, *r.elsewhere}
     for g in reversed(out):
         if g.closed or g.space != shape_of(n) or not (g in needs or not g.space or inputs & g.reads):
@@ -221,6 +234,18 @@ def _join(n: Node, r: Reads, needs: set[Group], out: list[Group], home: dict[Nod
         if any(d is not g and depends(d, g) for d in needs):
             continue
         if len(g.reads | inputs) + len(g.members) <= MAX_BUFFERS or not g.space:
+            return g
+    return None
+
+
+def _beside(n: Node, r: Reads, needs: set[Group], out: list[Group], depends: Callable[[Group, Group], bool]) -> Group | None:
+    """A reduction over the same axes of the same shape that reads something of what n reads: one sweep serves both."""
+    inputs = {*r.here, *r.elsewhere}
+    for g in reversed(out):
+        h = g.head
+        if h is None or h.op.name not in REDUCE or (h.type, h.attrs["axes"], shape_of(h.inputs[0])) != (n.type, n.attrs["axes"], shape_of(n.inputs[0])):
+            continue
+        if inputs & g.reads and not any(depends(d, g) for d in needs) and len(g.reads | inputs) + len(g.members) <= MAX_BUFFERS:
             return g
     return None
 

@@ -2,16 +2,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from ..core.dtype import DType, bool_
 from ..ir.node import Node
 from ..loop.contraction import map_schedule, matmul_schedule, reduce_schedule
-from ..loop.ir import Accum, Alloc, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, seq
+from ..loop.ir import Accum, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, seq
 from ..ops.contract import free_axes
 from .access import Index, Reader, highest, lowest, variables
 from .context import Context, Made, in_registers, loops, names_of, scheduled, serial
 from .elementwise import number
-from .fuse import REDUCE, Group, shape_of
+from .fuse import REDUCE, Group, is_head, shape_of
 from .heads import CLOSED
 
 
@@ -62,12 +63,13 @@ def _map(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, S
     return g.members[-1].op.name, reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
 
 
-def _accumulated(g: Group, ctx: Context, reader: Reader, ix: Index, init: Lit, loops: Callable[[Stmt], Stmt], term: Accum, acc: Buffer) -> Stmt:
-    """acc = init; loops: acc op= term; then the head's value is acc, and the epilogue follows."""
-    head = g.head
-    assert head is not None
-    reader.lets[head] = acc[()]
-    return Alloc(acc, seq(Store(acc, (), init), loops(term), _values(g.members, reader, ix, ctx)))
+def _accumulated(g: Group, ctx: Context, reader: Reader, ix: Index, starts: Sequence[Lit], loops: Callable[[Stmt], Stmt], terms: Sequence[Accum]) -> Stmt:
+    """acc = init; loops: acc op= term; then each head's value is its acc, and the epilogue follows."""
+    heads = [n for n in g.members if is_head(n)]
+    for n, term in zip(heads, terms, strict=True):
+        reader.lets[n] = term.buf[()]
+    inits = [Store(t.buf, (), v) for t, v in zip(terms, starts, strict=True)]
+    return in_registers([t.buf for t in terms], seq(*inits, loops(seq(*terms)), _values(g.members, reader, ix, ctx)))
 
 
 def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
@@ -88,7 +90,7 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
     left = reader.at(a, tuple(at_a[i] for i in range(len(at_a))))
     right = reader.at(b, tuple(at_b[i] for i in range(len(at_b))))
     term = Accum(acc, (), Bin("*", left, right) if dtype is not bool_ else Bin("and", left, right))
-    nest = _accumulated(g, ctx, reader, ix, number(0, dtype), lambda s: serial(summed, sizes, s), term, acc)
+    nest = _accumulated(g, ctx, reader, ix, [number(0, dtype)], lambda s: serial(summed, sizes, s), [term])
     names = tuple(v.name for v in summed)
     if rows and cols:                                   # which of the two goes along the lanes is the schedule's to say
         order = (*(i for i in range(len(ix)) if ix[i] not in (rows[-1], cols[-1])), len(batch) + len(rows) - 1, len(ix) - 1)
@@ -101,7 +103,7 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
 
 
 _START: dict[str, Callable[[DType], float]] = {"reduce_sum": lambda d: 0, "reduce_prod": lambda d: 1, "reduce_max": lowest, "reduce_min": highest}
-_OPS: dict[str, str] = {"reduce_sum": "+", "reduce_prod": "*", "reduce_max": "max", "reduce_min": "min"}
+_OPS: dict[str, Literal["+", "*", "max", "min"]] = {"reduce_sum": "+", "reduce_prod": "*", "reduce_max": "max", "reduce_min": "min"}
 
 
 def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
@@ -115,11 +117,13 @@ def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader
     for a in range(len(shape)):
         whole.append(Var(f"k{a}") if a in axes else next(outer))
     dtype = n.tensor.dtype
-    reader, acc = ctx.reader(g.members), Buffer("acc", (), dtype, "register")
-    term = Accum(acc, (), reader.at(x, tuple(whole)), _OPS[n.op.name])  # type: ignore[arg-type]
+    reader, heads = ctx.reader(g.members), [m for m in g.members if is_head(m)]
+    terms = [Accum(Buffer("acc" if m is n else f"acc{k}", (), dtype, "register"), (), reader.at(m.inputs[0], tuple(whole)), _OPS[m.op.name])
+             for k, m in enumerate(heads)]
     ks = [Var(f"k{a}") for a in _inner_order(reader, shape) if a in axes]
     sizes = [shape[int(k.name[1:])] for k in ks]
-    nest = _accumulated(g, ctx, reader, free, number(_START[n.op.name](dtype), dtype), lambda s: serial(ks, sizes, s), term, acc)
+    starts = [number(_START[m.op.name](dtype), dtype) for m in heads]
+    nest = _accumulated(g, ctx, reader, free, starts, lambda s: serial(ks, sizes, s), terms)
     nest = loops([free[i] for i in order], [g.space[i] for i in order], nest)
     if 0 in sizes or not ks:
         return n.op.name, reader, scheduled(map_schedule, nest, names_of(free, order), ctx.target)
@@ -159,5 +163,5 @@ def _fold(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, 
     reader, acc = ctx.reader(g.members), Buffer("acc", (), dtype, "register")
     element = reader.at(x, (*at, *offsets))
     term = Accum(acc, (), element if fits is None else Select(fits, element, number(0, dtype)))
-    nest = _accumulated(g, ctx, reader, j, number(0, dtype), lambda s: serial(offsets, shape[rank:], s), term, acc)
+    nest = _accumulated(g, ctx, reader, j, [number(0, dtype)], lambda s: serial(offsets, shape[rank:], s), [term])
     return "fold", reader, map_schedule(loops([j[a] for a in order], [g.space[a] for a in order], nest), names_of(j, order), ctx.target)

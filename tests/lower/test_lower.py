@@ -224,6 +224,22 @@ def test_outer_products_and_dots() -> None:
     agree(Graph((a, b, w), (outer, left, right, dot)), [rng.standard_normal(n.tensor.static_shape).astype(np.float32) for n in (a, b, w)])
 
 
+def test_reductions_of_one_sweep() -> None:
+    """A value and its gradients: the sums read the operands once, in one kernel, and nothing of the operands' size is stored."""
+    x = leaf("x", (40, 33))
+    t, e = tanh(x * 1.5), exp(-(x * x))
+    sums = [reduce_sum(v, axes=(0, 1)) for v in (t * e, (1.0 - t * t) * e, (1.0 - t * t) * e * x)]
+    centred = x - broadcast(reduce_max(x, axes=(1,)), shape=(40, 33), axes=(1,))
+    rows = [reduce_max(t, axes=(1,)), reduce_sum(t * x, axes=(1,)) * 2.0, reduce_sum(centred, axes=(1,))]
+    columns = [reduce_sum(t, axes=(0,)), reduce_sum(e, axes=(0,)) + 1.0]
+    a = np.random.default_rng(9).standard_normal((40, 33)).astype(np.float32)
+    step = agree(Graph((x,), tuple(sums)), [a])
+    assert len(list(launches(step.plan))) == 1
+    assert not step.memory_plan().regions
+    agree(Graph((x,), (*sums, *rows, *columns)), [a])
+    agree(Graph((x,), (*rows, *columns, t)), [a])
+
+
 def test_reshape_of_what_lies_in_another_order() -> None:
     w, x = leaf("w", (3, 4)), leaf("x", (2, 4))
     y = contract(x, w, contracting=((1,), (1,)), batch=((), ()))
