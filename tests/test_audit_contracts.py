@@ -4,10 +4,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,13 +119,14 @@ def test_gradients_gathered_by_one_function_and_used_by_another(compile_: Any, m
     agree(run(True), run(False))
 
 
-def test_zero_grad_of_a_module_without_none(compile_: Any) -> None:
+@pytest.mark.parametrize("of", ["module", "optimizer"])
+def test_zero_grad_without_none(compile_: Any, of: str) -> None:
     def run(compiled: bool) -> tuple[list[np.ndarray], int]:
         net = fresh()
         optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.5)
 
         def step(x: Any, y: Any) -> Any:
-            net.zero_grad(set_to_none=False)
+            (net if of == "module" else optimizer).zero_grad(set_to_none=False)
             loss = criterion(net(x), y)
             loss.backward()
             optimizer.step()
@@ -137,10 +142,11 @@ def test_zero_grad_of_a_module_without_none(compile_: Any) -> None:
 
 def test_zero_grad_makes_an_infinite_gradient_zero() -> None:
     net = nn.Sequential(nn.Linear(2, 1))
-    net[0].weight.grad = gx.tensor([[np.inf, np.nan]])
-    net.zero_grad(set_to_none=False)
-    np.testing.assert_array_equal(net[0].weight.grad.numpy(), [[0, 0]])
-    assert net[0].bias.grad is None
+    for who in (net, optim.SGD(net.parameters(), lr=0.1)):
+        net[0].weight.grad = gx.tensor([[np.inf, np.nan]])
+        who.zero_grad(set_to_none=False)
+        np.testing.assert_array_equal(net[0].weight.grad.numpy(), [[0, 0]])
+        assert net[0].bias.grad is None
 
 
 # ---- copies of models ----------------------------------------------------------------------------------------------------------------
@@ -175,6 +181,26 @@ def test_a_copy_keeps_ties_and_gradients(how: Any) -> None:
     t = how(gx.tensor([1.0, 2.0], requires_grad=True))
     assert t.requires_grad
     np.testing.assert_array_equal(t.numpy(), [1, 2])
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copied_optimizer_goes_on_where_it_was(compile_: Any, how: Any) -> None:
+    net = fresh()
+    optimizer = optim.Adam([{"params": net[0].parameters(), "lr": 0.1}, {"params": net[2].parameters()}])
+    step = compile_(training(net, optimizer))
+    step(X, Y)
+    other, copied = how((net, optimizer))
+    assert copied.param_groups[0]["params"][0] is other[0].weight
+    again = compile_(training(other, copied))
+    for _ in range(2):
+        step(X, Y)
+        again(X, Y)
+    agree(weights(net), weights(other))
+    copied.param_groups[0]["lr"] = copied.param_groups[1]["lr"] = 0.0
+    before = weights(other)
+    again(X, Y)
+    agree(before, weights(other))
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 # ---- arguments -----------------------------------------------------------------------------------------------------------------------
@@ -265,3 +291,50 @@ def test_a_dropped_step_is_freed_with_its_model(compile_: Any) -> None:
     del step, net
     gc.collect()
     assert [r() for r in alive] == [None] * 4
+
+
+# ---- the same everywhere -----------------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import hashlib, numpy as np, graphc as gx
+from graphc import nn, optim
+gx.manual_seed(0)
+net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+optimizer = optim.AdamW([{"params": net[2].parameters(), "lr": 0.01}, {"params": net[0].parameters()}])
+@gx.compile
+def step(x, y):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(net(x), y)
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return {"loss": loss, "first": net(x)[0]}
+x, y = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32), np.array([0, 1, 2, 2, 1, 0])
+for _ in range(5):
+    out = step(x, y)
+text = [step.lowered.text(stage) for stage in ("graph", "optimized", "loops", "llvm")]
+text += [p.numpy().tobytes().hex() for p in net.parameters()] + [out["first"].tobytes().hex(), str(step.lowered.memory_plan())]
+print(*(hashlib.sha256(t.encode()).hexdigest()[:16] for t in text))
+"""
+
+
+def test_texts_and_bits_are_the_same_in_every_process() -> None:
+    root = str(Path(gx.__file__).parent.parent)
+    seen = {subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root,
+                           env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in ("0", "1", "2", "3")}
+    assert len(seen) == 1
+    assert len(seen.pop().split()) == 10
+
+
+def test_the_passes_are_checked_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphc.transform import pipeline
+    checked: list[str] = []
+    original = pipeline.check
+    monkeypatch.setattr(pipeline, "check", lambda name, *args: (checked.append(name), original(name, *args))[1])
+    for value, expected in (("0", False), ("1", True)):
+        monkeypatch.setenv("GRAPHC_CHECK", value)
+        net = fresh()
+        step = gx.compile(training(net, optim.Adam(net.parameters(), lr=0.1)))
+        assert np.isfinite(step(X, Y))
+        assert bool(checked) is expected
+    assert "cse" in checked

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..trace import autograd
 from ..trace.guards import Identity, bump
 from ..trace.scalar import ParamGroup
 from ..trace.storage import Storage
@@ -41,6 +42,14 @@ class Group(ParamGroup):
     def update(self, *others: Any, **entries: Any) -> None:
         for key, value in dict(*others, **entries).items():
             self[key] = value
+
+    def __reduce__(self) -> Any:
+        """Copied and pickled with the owner, which need not be whole yet when the entries come back."""
+        return Group.__new__, (Group,), {"owner": self.owner, "entries": dict(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.owner = state["owner"]
+        dict.update(self, state["entries"])
 
 
 class Optimizer:
@@ -122,8 +131,8 @@ class Optimizer:
                 for p in group["params"]:
                     if set_to_none:
                         p.grad = None
-                    elif (g := p.grad) is not None:
-                        p.grad = g * 0.0
+                    else:
+                        autograd.zero_grad(p)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. With a closure, call it first (it computes the loss and the gradients) and return its result."""
