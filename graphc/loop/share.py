@@ -9,7 +9,7 @@ iteration of a parallel loop computes the same bits whoever runs it, and a reduc
 access on another, one of them a write, since the last barrier. As SPMD compilers place them (Tseng, "Compiler optimizations for eliminating
 barrier synchronization").
 """
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,6 @@ from ..core.compat import assert_never
 from ..core.target import Target
 from .affine import bounds, form
 from .affine import place as number
-
 from .ir import (  # isort: skip
     Accum, Alloc, Barrier, Bin, Buffer, Call, Check, Expr, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps, Stmt,
     Store, Un, While, children, expressions, seq, walk,
@@ -43,7 +42,8 @@ def nanoseconds(kernel: Kernel, target: Target) -> float:
 def _cycles(s: Stmt, lanes: int) -> float:
     match s:
         case Store(buf, _, v): return _work(v) + (0.5 if buf.space != "register" else 0)
-        case Accum(buf, _, v): return _work(v) + (1 if buf.space != "register" else 0 if isinstance(v, Bin) and v.op == "*" else 0.5)
+        case Accum(buf, _, Bin("*", Load(), Load())) if buf.space == "register": return 0.5         # an fma of a tile, whose loads others use too
+        case Accum(buf, _, v): return _work(v) + (1 if buf.space != "register" else 0.5)
         case For(_, lo, hi, how, body):
             n = hi.value - lo.value if isinstance(hi, Int) and isinstance(lo, Int) else UNKNOWN
             return -(-n // lanes) * _cycles(body, lanes) if how == "simd" else n * (_cycles(body, lanes) + (how != "unroll"))
@@ -289,11 +289,11 @@ class _Barriers:
 
     def plan(self, p: Plan) -> Plan:
         match p:
-            case Launch(k, _, _) if self.marks[id(k.body), k.buffers]:
+            case Launch() if self.shares(p):
                 touches = _touches(p)
                 meet = self.checked or _meet(touches, self.apart) or _meet(touches, self.first)
                 return self.after(meet, replace(p, shared=True), touches, self.apart)
-            case Loop(var, count, body) if count and any(self.marks[id(x.kernel.body), x.kernel.buffers] for x in launches(body)):
+            case Loop(var, count, body) if count and any(map(self.shares, launches(body))):
                 inside = self.plan(body)                        # what comes before an iteration is what came before the loop, or nothing:
                 self.clear()                                    # each ends by meeting
                 return Loop(var, count, Steps((inside, Barrier())))
@@ -307,6 +307,11 @@ class _Barriers:
                 self.clear()
                 return p
             case _: assert_never(p)
+
+    def shares(self, launch: Launch) -> bool:
+        """Marked, and no two of its buffers are the same memory: what `shareable` says holds for buffers that are apart."""
+        touches = _touches(launch)
+        return self.marks[id(launch.kernel.body), launch.kernel.buffers] and not any(a.meets(b) for n, a in enumerate(touches) for b in touches[:n])
 
     def after(self, meet: bool, p: Plan, touches: Sequence[Touch], where: list[Touch]) -> Plan:
         if meet:
