@@ -51,6 +51,7 @@ def types_of(values) -> list[TensorType]:
 @pytest.mark.parametrize("op", OPS, ids=str)
 def test_complete(op: Op) -> None:
     assert op.doc
+    assert op.infer.__doc__, f"{op}: its type rule has a docstring, which says the shape rule in words"
     assert callable(op.numpy)
     assert callable(op.infer)
     assert op.vjp is None or op.vjp == "zero" or callable(op.vjp)

@@ -139,9 +139,8 @@ def ends(shape: Shape) -> tuple[int, ...]:
 
 SPECIAL = {"mod", "floordiv"}                           # a quotient beyond 2**24 has no exact remainder in one step
 WAVES = {"sin", "cos", "tan", "pow", "atan2"}
-UNARY = ("neg", "abs", "sign", "floor", "ceil", "round", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan",
-         "tanh", "erf", "isnan", "isfinite", "not", "stop_gradient")
-BINARY = ("add", "sub", "mul", "div", "floordiv", "mod", "pow", "atan2", "maximum", "minimum", "and", "or", "xor", "shl", "shr", "lt", "le", "eq", "ne")
+UNARY = tuple(name for name, op in REGISTRY.items() if op.family == "unary")
+BINARY = tuple(name for name, op in REGISTRY.items() if op.family in ("binary", "compare"))
 
 
 @recipe(*UNARY, *BINARY)

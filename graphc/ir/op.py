@@ -20,7 +20,7 @@ Family = Literal["leaf", "unary", "binary", "compare", "select", "cast", "moveme
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """A primitive. Calling it makes a node: `add(a, b)`, `reduce_sum(x, axes=(0,))`.
+    """A primitive. Calling it makes a node: `add(a, b)`, `reduce_sum(x, axes=(0,))`. The docstring of `infer` says its shape rule in words.
 
     `vjp` has three states: a rule, "zero" (flat almost everywhere), or None (unwritten: differentiating through it is an error).
     """
@@ -33,6 +33,7 @@ class Op:
     doc: str
     samples: Callable[[np.random.Generator], Sequence[Sample]]   # small examples where the free tests evaluate and differentiate it
     engine: bool = False                                # its vjp also takes `pullback`, reverse mode itself: for ops that hold graphs
+    domain: tuple[float, float] | None = None           # where the free tests of an elementwise op sample: away from its singularities
     pure: bool = True                                   # False: never removed, merged or reordered against other effects
 
     def __call__(self, *inputs: Node, **attrs: Any) -> Node:

@@ -20,6 +20,7 @@ def free_axes(rank: int, *taken: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _contract_type(a: Type, b: Type, *, contracting: Pair, batch: Pair) -> TensorType:
+    """The batch axes, the free axes of a, the free axes of b."""
     a, b = tensor("contract", a), tensor("contract", b)
     if a.dtype is not b.dtype:
         raise GraphError(f"contract needs equal dtypes, got {a} and {b}", fix=".astype(...) one of them")

@@ -17,6 +17,7 @@ from .tuples import get
 
 
 def _scan_type(*types: Type, body: Graph, carries: int, xs: int, length: int, reverse: bool = False) -> TupleType:
+    """The carries'; the body's other results with `length` in front; the carries' with `length` in front."""
     if len(types) != len(body.inputs):
         raise GraphError(f"scan: the body takes {len(body.inputs)} values, got {len(types)}")
     if body.states or body.effects:

@@ -8,10 +8,17 @@ from ..core.types import TOKEN, TokenType, Type
 from ..ir.op import Op, register
 from .check import Array, tensor
 
-token: Op = register(Op("token", "effect", lambda: TOKEN, lambda: None, None, "The start of a chain of effects", lambda rng: []))
+
+def _token_type() -> TokenType:
+    """None: a token is no tensor."""
+    return TOKEN
+
+
+token: Op = register(Op("token", "effect", _token_type, lambda: None, None, "The start of a chain of effects", lambda rng: []))
 
 
 def _print_type(t: Type, x: Type, *, label: str) -> TokenType:
+    """None: a token is no tensor."""
     if not isinstance(t, TokenType):
         raise GraphError(f"print takes a token first, got {t}")
     tensor("print", x)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.dtype import DType, bool_, f32, f64, i32, i64, u32
+from ..core.dtype import DType, bool_, f32, f64, i8, i32, i64, u16, u32
 from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
@@ -27,6 +27,7 @@ def elementwise(name: str, numpy: Callable[..., Any], vjp: Vjp | Literal["zero"]
                 result: DType | None = None, domain: tuple[float, float] = (-2.0, 2.0), family: Family | None = None) -> Op:
     """Register an elementwise op. `domain` is where the free tests sample; `result` its dtype where that is not the operands'."""
     def infer(*types: Type) -> TensorType:
+        """The operands'."""
         if len(types) != arity:
             raise GraphError(f"{name} takes {arity} operands, got {len(types)}")
         t = same(name, *types)
@@ -38,7 +39,7 @@ def elementwise(name: str, numpy: Callable[..., Any], vjp: Vjp | Literal["zero"]
     sample_type = {"float": f64, "number": f64, "any": f64, "bits": i64, "integer": i64}[kinds]
     low, high = domain
     samples = several(draws(*[(3, 4)] * arity, low=low, high=high, dtype=sample_type), draws(*[()] * arity, low=low, high=high, dtype=sample_type))
-    return register(Op(name, family or ("unary" if arity == 1 else "binary"), infer, numpy, vjp, doc, samples))
+    return register(Op(name, family or ("unary" if arity == 1 else "binary"), infer, numpy, vjp, doc, samples, domain=domain))
 
 
 # ---- unary -----------------------------------------------------------------------------------------------------------------------
@@ -132,6 +133,7 @@ ne: Op = elementwise("ne", np.not_equal, "zero", "a != b; true with a NaN", arit
 
 
 def _where_type(c: Type, a: Type, b: Type) -> TensorType:
+    """The operands'."""
     t = same("where", a, b)
     if tensor("where", c) != t.with_dtype(bool_):
         raise GraphError(f"where needs a condition of type {t.with_dtype(bool_)}, got {c}", fix="compare, or cast to bool")
@@ -141,6 +143,11 @@ def _where_type(c: Type, a: Type, b: Type) -> TensorType:
 where: Op = register(Op("where", "select", _where_type, np.where,
                     lambda g, y, c, a, b: (None, where(c, g, splat(0.0, g)), where(c, splat(0.0, g), g)), "a where c, else b",
                     lambda rng: [([rng.uniform(size=(3, 4)) < 0.5, rng.standard_normal((3, 4)), rng.standard_normal((3, 4))], {})]))
+
+
+def _cast_type(t: Type, *, dtype: DType) -> TensorType:
+    """The operand's."""
+    return tensor("cast", t).with_dtype(dtype)
 
 
 def _cast(x: Array, *, dtype: DType) -> Array:
@@ -158,12 +165,13 @@ def _cast_vjp(g: Node, y: Node, x: Node, *, dtype: DType) -> tuple[Node | None]:
     return (cast(g, dtype=x.tensor.dtype) if dtype.is_float and x.tensor.dtype.is_float else None,)
 
 
-cast: Op = register(Op("cast", "cast", lambda t, *, dtype: tensor("cast", t).with_dtype(dtype), _cast, _cast_vjp,
+cast: Op = register(Op("cast", "cast", _cast_type, _cast, _cast_vjp,
                    "The value in another dtype; float to integer truncates, saturates, NaN is 0",
                    lambda rng: [([rng.uniform(-3, 3, (3, 4))], {"dtype": d}) for d in (f64, f32, i32, i64, bool_)]))
 
 
 def _bitcast_type(t: Type, *, dtype: DType) -> TensorType:
+    """The operand's."""
     t = tensor("bitcast", t)
     if t.dtype.itemsize != dtype.itemsize or bool_ in (t.dtype, dtype):
         raise GraphError(f"bitcast keeps the width, got {t.dtype} to {dtype}")
@@ -172,7 +180,14 @@ def _bitcast_type(t: Type, *, dtype: DType) -> TensorType:
 
 bitcast: Op = register(Op("bitcast", "cast", _bitcast_type, lambda x, *, dtype: np.ascontiguousarray(x).view(dtype.numpy).reshape(x.shape), "zero",
                       "The same bits as another dtype of the same width",
-                      lambda rng: [([rng.standard_normal((3, 4)).astype(np.float32)], {"dtype": u32}), ([rng.standard_normal((3, 4))], {"dtype": i64})]))
+                      lambda rng: [([rng.standard_normal((3, 4)).astype(np.float32)], {"dtype": u32}), ([rng.standard_normal((3, 4))], {"dtype": i64}),
+                                   ([rng.integers(0, 200, 5).astype(np.uint8)], {"dtype": i8}), ([np.arange(3, dtype=np.int16)], {"dtype": u16})]))
 
-stop_gradient: Op = register(Op("stop_gradient", "unary", lambda t: floating("stop_gradient", tensor("stop_gradient", t)), np.asarray, "zero",
+
+def _stop_type(t: Type) -> TensorType:
+    """The operand's."""
+    return floating("stop_gradient", tensor("stop_gradient", t))
+
+
+stop_gradient: Op = register(Op("stop_gradient", "unary", _stop_type, np.asarray, "zero",
                             "x, a constant to every derivative", draws((3, 4))))

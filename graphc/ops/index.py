@@ -35,12 +35,18 @@ def _check_index(i: Array, *, size: int) -> Array:
     return i
 
 
-check_index: Op = register(Op("check_index", "index", lambda t, *, size: _indices("check_index", t), _check_index, "zero",
+def _check_type(t: Type, *, size: int) -> TensorType:
+    """The operand's."""
+    return _indices("check_index", t)
+
+
+check_index: Op = register(Op("check_index", "index", _check_type, _check_index, "zero",
                           "The indices themselves; an error if one is not in 0..size-1, before any state has changed",
                           lambda rng: [([rng.integers(0, 5, (3, 4))], {"size": 5})]))
 
 
 def _take_type(t: Type, i: Type, *, axis: int) -> TensorType:
+    """The shape of x with the indices' in place of `axis`."""
     t, i = tensor("take", t), _indices("take", i)
     axis_of("take", axis, t.rank)
     if t.shape[axis] == 0 and i.size != 0:
@@ -68,6 +74,7 @@ def _along(name: str, t: TensorType, i: TensorType, axis: int) -> None:
 
 
 def _take_along_type(t: Type, i: Type, *, axis: int) -> TensorType:
+    """The indices', which is that of x but along `axis`."""
     t, i = tensor("take_along", t), _indices("take_along", i)
     _along("take_along", t, i, axis)
     return TensorType(i.shape, t.dtype)

@@ -15,6 +15,7 @@ from .check import Array, axis_of
 
 
 def _typed(*, shape: tuple[Size, ...], dtype: DType, **_: Any) -> TensorType:
+    """`shape`."""
     return TensorType(shape, dtype)
 
 
@@ -41,6 +42,7 @@ def splat(value: float, like: Node | TensorType) -> Node:
 
 
 def _iota_type(*, shape: tuple[Size, ...], dtype: DType, axis: int) -> TensorType:
+    """`shape`."""
     axis_of("iota", axis, len(shape))
     return TensorType(shape, dtype)
 
@@ -55,6 +57,7 @@ iota: Op = register(Op("iota", "leaf", _iota_type, _iota, None, "The index along
 
 
 def _size_type(*, dim: Size) -> TensorType:
+    """No axes."""
     if isinstance(dim, int) and dim < 0:
         raise GraphError(f"a size is >= 0, got {dim}")
     return TensorType((), i64)

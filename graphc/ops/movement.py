@@ -15,6 +15,7 @@ from .reduce import reduce_sum
 
 
 def _reshape_type(t: Type, *, shape: tuple[Size, ...]) -> TensorType:
+    """`shape`, of as many elements."""
     t = tensor("reshape", t)
     if product(shape) != t.size:
         raise GraphError(f"cannot reshape {t} to [{','.join(map(str, shape))}]", why=f"{t.size} elements are not {product(shape)}")
@@ -27,6 +28,7 @@ reshape: Op = register(Op("reshape", "movement", _reshape_type, lambda x, *, sha
 
 
 def _permute_type(t: Type, *, axes: tuple[int, ...]) -> TensorType:
+    """The sizes of x in the order `axes`."""
     t = tensor("permute", t)
     if sorted(axes) != list(range(t.rank)):
         raise GraphError(f"permute of {t} needs each axis once, got {axes}")
@@ -44,6 +46,7 @@ permute: Op = register(Op("permute", "movement", _permute_type, lambda x, *, axe
 
 
 def _broadcast_type(t: Type, *, shape: tuple[Size, ...], axes: tuple[int, ...]) -> TensorType:
+    """`shape`, which without `axes` is the shape of x."""
     t = tensor("broadcast", t)
     distinct_axes("broadcast", axes, len(shape))
     rest = tuple(n for a, n in enumerate(shape) if a not in axes)
@@ -58,6 +61,7 @@ broadcast: Op = register(Op("broadcast", "movement", _broadcast_type, lambda x, 
 
 
 def _slice_type(t: Type, *, starts: tuple[int, ...], stops: tuple[Size, ...], steps: tuple[int, ...]) -> TensorType:
+    """ceil((stop - start) / step) along each axis."""
     t = tensor("slice", t)
     if not len(starts) == len(stops) == len(steps) == t.rank:
         raise GraphError(f"slice of {t} needs starts, stops and steps for {t.rank} axes")
@@ -103,6 +107,7 @@ slice_: Op = register(Op("slice", "movement", _slice_type, lambda x, *, starts, 
 
 
 def _pad_type(t: Type, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> TensorType:
+    """lo + n + hi along each axis."""
     t = tensor("pad", t)
     if not len(lo) == len(hi) == t.rank or min((*lo, *hi, 0)) < 0:
         raise GraphError(f"pad of {t} needs a count >= 0 before and after each of {t.rank} axes, got {lo} and {hi}")
@@ -123,12 +128,20 @@ pad: Op = register(Op("pad", "movement", _pad_type, _pad, _pad_vjp,
                   several(draws((3, 4), lo=(0, 1), hi=(2, 0), value=0.0), draws((3,), lo=(1,), hi=(1,), value=-1.5))))
 
 
-flip: Op = register(Op("flip", "movement", lambda t, *, axes: (distinct_axes("flip", axes, tensor("flip", t).rank), t)[1],
+def _flip_type(t: Type, *, axes: tuple[int, ...]) -> TensorType:
+    """The shape of x."""
+    t = tensor("flip", t)
+    distinct_axes("flip", axes, t.rank)
+    return t
+
+
+flip: Op = register(Op("flip", "movement", _flip_type,
                    lambda x, *, axes: np.flip(x, axes), lambda g, y, x, *, axes: (flip(g, axes=axes),), "x backwards along the axes",
                    several(draws((3, 4), axes=(1,)), draws((3, 4), axes=(0, 1)))))
 
 
 def _concat_type(*types: Type, axis: int) -> TensorType:
+    """The sizes along `axis` added up; the others are equal."""
     ts = [tensor("concat", t) for t in types]
     if not ts:
         raise GraphError("concat needs at least one tensor")

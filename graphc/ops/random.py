@@ -21,6 +21,7 @@ ROUNDS = 10
 
 
 def _bits_type(key: Type, counter: Type, *, shape: tuple[Size, ...]) -> TensorType:
+    """`shape`."""
     if key != TensorType((2,), u32) or counter != TensorType((), u64):
         raise GraphError(f"random_bits needs a key u32[2] and a counter u64[], got {key} and {counter}")
     return TensorType(shape, u32)

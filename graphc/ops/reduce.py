@@ -111,6 +111,7 @@ reduce_prod: Op = _reduce("reduce_prod", lambda x, *, axes: np.prod(x, axes, dty
 
 def _arg_type(name: str) -> Callable[..., TensorType]:
     def infer(t: Type, *, axis: int) -> TensorType:
+        """The shape of x without `axis`."""
         t = tensor(name, t)
         axis_of(name, axis, t.rank)
         if t.shape[axis] == 0:

@@ -14,6 +14,7 @@ from .leaf import splat
 
 
 def _get_type(t: Type, *, index: int) -> Type:
+    """That of the result."""
     if not isinstance(t, TupleType) or not 0 <= index < len(t.items):
         raise GraphError(f"there is no result {index} of {t}")
     return t.items[index]
@@ -24,6 +25,7 @@ get: Op = register(Op("get", "tuple", _get_type, lambda t, *, index: t[index], "
 
 
 def _topk_type(t: Type, *, k: int, axis: int) -> TupleType:
+    """The shape of x with k in place of the size along `axis`, for both."""
     t = tensor("topk", t)
     n = known("topk", t.shape[axis_of("topk", axis, t.rank)])
     if t.dtype.kind == "bool" or not 0 <= k <= n:

@@ -56,6 +56,8 @@ def _window(x: Array, *, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints
 def _fold_type(t: Type, *, lengths: Sequence[Size], axes: Ints, strides: Ints, dilations: Ints) -> TensorType:
     """The shape that a window was taken of: the last axes go, and `lengths` stand in place of the positions."""
     t = tensor("fold", t)
+    if t.dtype.kind == "bool":
+        raise GraphError(f"fold is for numbers, got {t}", fix=".astype(...) first")
     rank = t.rank - len(axes)
     sizes = tuple(known("fold", k) for k in t.shape[rank:])
     _fits("fold", rank, axes, sizes, strides, dilations)
