@@ -72,9 +72,11 @@ def font_environment() -> Iterator[dict[str, str]]:
     """The environment for a renderer: fontconfig finds our fonts first, and after them the system's, for what ours lack."""
     system = os.environ.get("FONTCONFIG_FILE") or "/etc/fonts/fonts.conf"
     with tempfile.TemporaryDirectory(prefix="graphc-fonts-") as folder:
+        for font in FONTS.glob("*.ttf"):                # a copy: some versions of fontconfig leave a file beside the fonts that they read
+            shutil.copy(font, folder)
         conf = pathlib.Path(folder, "fonts.conf")
-        conf.write_text(f'<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>{escape(str(FONTS))}</dir>'
-                        f'<include ignore_missing="yes">{escape(system)}</include><cachedir>{escape(folder)}</cachedir>{_UNHINTED}</fontconfig>\n',
+        conf.write_text(f'<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>{escape(folder)}</dir>'
+                        f'<include ignore_missing="yes">{escape(system)}</include><cachedir>{escape(folder)}/cache</cachedir>{_UNHINTED}</fontconfig>\n',
                         encoding="utf-8")
         yield {**os.environ, "FONTCONFIG_FILE": str(conf)}
 
