@@ -20,7 +20,8 @@ import numpy as np
 from graphc.core.dtype import f32
 from graphc.core.target import AVX2, AVX512, Target
 from graphc.llvm.jit import Code, asm, compile_text, load
-from graphc.llvm.step import Layout, step_text
+from graphc.llvm.step import step_text
+from graphc.llvm.table import Layout
 from graphc.loop.contraction import contraction, matmul_schedule
 from graphc.loop.ir import Bin, Buffer, Expr, Kernel, Launch, Lit, Ref, Region, Select, Stmt, Store, Var
 

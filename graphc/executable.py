@@ -1,6 +1,6 @@
-"""A graph made runnable: the table of contents of the compiler, and the two ways to run what it makes.
+"""A graph made runnable: from the cache or through the compiler (`build`), and the two ways to run what it makes.
 
-`compile_graph` reads top to bottom as the compiler works: passes, lowering to loops, placement, machine code. A `Native` step owns its arena, its
+A `Native` step owns its arena, its
 result buffers and the table of pointers that the step is entered with; the states' memory belongs to their storages and is changed in place.
 """
 from __future__ import annotations
@@ -9,9 +9,9 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .ir.node import Graph
 from .ir.walk import topo
 from .trace.storage import Storage, aligned_empty
 
+if TYPE_CHECKING:
+    from .build import Build, Manifest, Recipe
+
 Array = np.ndarray[Any, Any]
 
 
@@ -31,8 +34,10 @@ class Executable(Protocol):
     """What a compiled function calls: inputs in the order of the graph's, fresh outputs; states change in their storages, all or none."""
 
     graph: Graph
-    optimized: Graph
     report: Report
+
+    @property
+    def optimized(self) -> Graph: ...
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]: ...
     def text(self, stage: str) -> str: ...
@@ -43,9 +48,17 @@ class Executable(Protocol):
 class Report:
     """How long each part of a compilation took, in seconds, and what each pass did."""
 
-    journal: Journal = field(default_factory=Journal)
+    _journal: Journal = field(default_factory=Journal)
     stages: dict[str, float] = field(default_factory=dict)
     kernels: int = 0
+    remake: Callable[[], object] | None = None          # runs the passes, where the code came from the cache and they have not run
+
+    @property
+    def journal(self) -> Journal:
+        """The passes, in order; where the code came from the cache, they run when this is first asked for."""
+        if self.remake is not None:
+            self.remake()
+        return self._journal
 
     @property
     def python_seconds(self) -> float:
@@ -85,63 +98,48 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     if options.backend == "numpy":
         return Interpreted(graph, storages, report)
     from . import __version__
-    from .llvm import cache, detect, entry, jit, runtime, step
-    from .loop.place import place
-    from .loop.share import share, split
-    from .lower.lower import lower, refuse_symbolic
-    from .transform import pipeline
+    from .build import Recipe
+    from .llvm import cache, detect, jit
 
     clock = _Clock(report)
-    refuse_symbolic(graph)
-    _refuse_unbelievable(graph)
     target = detect.host()
     clock("target")
-    optimized = pipeline.run(graph, options=options, journal=report.journal)
-    clock("passes")
-    program = lower(optimized, target, {k: s.order for k, s in enumerate(storages) if s.fixed})
-    clock("lower")
-    threads = runtime.allowed(options.threads) if options.threads > 1 else 1
-    plan, lives, nbytes = place(split(program.plan, target) if threads > 1 else program.plan)
-    clock("place")
-    if threads > 1:
-        plan = share(plan, target)
-        threads = threads if any(x.shared for x in _launches(plan)) else 1
-        clock("share")
-    layout = step.Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
-                         constants=len(program.constants), results=len(program.results), threads=threads > 1)
-    module = step.step_text(plan, target, layout, nbytes, options.flush_denormals, threads)
-    clock("emit")
-    parameters, slots = _parameters(graph, program, layout)
-    text = "\n".join([module.text, entry.entry_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
-    clock("entry")
-    obj, _, found = jit.cached_object(text, target, cache.store() if options.cache else None, [__version__])
+    fixed = {k: s.order for k, s in enumerate(storages) if s.fixed}
+    recipe = Recipe(graph, target, options, _threads(options), fixed)
+    store = cache.store() if options.cache else None
+    key = recipe.key(jit.version()) if store is not None and not options.check_passes else None
+    recalled = recipe.recall(store, key) if store is not None and key is not None else None
+    made: Build | None = None
+    if recalled is not None:
+        manifest, obj = recalled
+        clock("cache")
+    else:
+        if store is not None:
+            clock("cache")
+        from .lower.lower import refuse_symbolic
+        refuse_symbolic(graph)
+        _refuse_unbelievable(graph)
+        made = recipe.build(report.journal, clock)
+        manifest = made.manifest()
+        obj, name, found = jit.cached_object(made.llvm, target, store, [__version__])
+        clock("llvm, from the cache" if found else "llvm")
+        if store is not None and key is not None:
+            recipe.keep(store, key, manifest, name)
+            clock("keep")
     code = jit.load(obj, ("step", "entry"))
-    clock("llvm, from the cache" if found else "llvm")
-    for storage, home in zip(storages, program.states, strict=True):
-        storage.relayout(home.order)
-    report.kernels = len(list(_launches(plan)))
-    return Native(graph, optimized, report, program, plan, lives, text, module.arena_bytes, code, layout, storages, threads)
+    clock("load")
+    for storage, order in zip(storages, manifest.orders, strict=True):
+        storage.relayout(order)
+    report.kernels = manifest.kernels
+    return Native(recipe, report, manifest, code, storages, made)
 
 
-def _launches(plan: Any) -> Any:
-    from .loop.place import launches
-    return launches(plan)
-
-
-def _count(regions: Sequence[Any]) -> int:
-    return sum(r is not None for r in regions)
-
-
-def _parameters(graph: Graph, program: Any, layout: Any) -> tuple[list[Any], list[int]]:
-    from .llvm.entry import ArrayParam, ScalarParam
-
-    params: list[Any] = []
-    slots: list[int] = []
-    for leaf, array, scalar in zip(graph.inputs, program.arguments, program.scalars, strict=True):
-        t = leaf.tensor
-        params.append(ArrayParam(t.static_shape, t.dtype) if array else ScalarParam(t.dtype))
-        slots.append(layout.index("argument", array.slot) if array else layout.index("scalar", scalar.slot))
-    return params, slots
+def _threads(options: Options) -> int:
+    """How many threads a step may have here."""
+    if options.threads == 1:
+        return 1
+    from .llvm import runtime
+    return runtime.allowed(options.threads)
 
 
 class _Clock:
@@ -198,17 +196,19 @@ class Native:
     """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied. With threads, that lock is the
     pool's, and the GIL is released while the step runs."""
 
-    def __init__(self, graph: Graph, optimized: Graph, report: Report, program: Any, plan: Any, lives: Sequence[Any], llvm: str, arena_bytes: int,
-                 code: Any, layout: Any, storages: Sequence[Storage], threads: int) -> None:
+    def __init__(self, recipe: Recipe, report: Report, manifest: Manifest, code: Any, storages: Sequence[Storage], made: Build | None) -> None:
+        from .build import parameters_of
         from .llvm import entry
 
-        self.graph, self.optimized, self.report = graph, optimized, report
-        self.program, self.plan, self.lives, self.llvm = program, plan, lives, llvm
+        graph, layout, threads = recipe.graph, manifest.layout, manifest.threads
+        self.graph, self.report, self._recipe, self._manifest, self._made = graph, report, recipe, manifest, made
+        if made is None:
+            report.remake = self._build
         self._storages, self._code, self._lock = list(storages), code, threading.Lock()
-        self._arena = aligned_empty((arena_bytes + 64,), np.dtype(np.uint8))
+        self._arena = aligned_empty((manifest.arena_bytes + 64,), np.dtype(np.uint8))
         self._cells = np.zeros(max(1, layout.scalars), np.uint64)
-        self._results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in program.results]
-        self._constants = [_aligned(a) for a in program.constants]
+        self._results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in manifest.results]
+        self._constants = [_aligned(a) for a in manifest.constants]
         self._table = np.zeros(layout.size, np.uint64)
         self._table[0] = self._arena.ctypes.data
         kinds = (("scalar", [self._cells.ctypes.data + 8 * k for k in range(layout.scalars)]), ("state", [s.address for s in storages]),
@@ -216,14 +216,32 @@ class Native:
         for kind, addresses in kinds:
             for k, address in enumerate(addresses):
                 self._table[layout.index(kind, k)] = address
-        parameters, slots = _parameters(graph, program, layout)
-        self._slots = [(p, s, self._cells[layout_slot(program, k):][:1]) if program.arguments[k] is None else (p, s, None)
-                       for k, (p, s) in enumerate(zip(parameters, slots))]
+        parameters, places = parameters_of(graph, manifest.inputs, layout)
+        self._slots: list[tuple[Any, int, Array | None]] = [(p, at, self._cells[slot:][:1] if kind == "scalar" else None)
+                                                            for p, at, (kind, slot) in zip(parameters, places, manifest.inputs)]
         table, keep = self._table.ctypes.data, (code, self._table)
         self._step = entry.slow_entry(code.address("step"), table, keep, release_gil=threads > 1)
         self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
         self._n_out = len(graph.outputs)
         self._team = _Team(threads, layout, self._table) if threads > 1 else None
+
+    def _build(self) -> Build:
+        """The stages before LLVM's; made anew where the code came from the cache."""
+        if self._made is None:
+            self.report.remake = None
+            self._made = self._recipe.build(self.report.journal, lambda stage: None)
+        return self._made
+
+    @property
+    def optimized(self) -> Graph: return self._build().optimized
+    @property
+    def program(self) -> Any: return self._build().program
+    @property
+    def plan(self) -> Any: return self._build().plan
+    @property
+    def lives(self) -> Sequence[Any]: return self._build().lives
+    @property
+    def llvm(self) -> str: return self._build().llvm
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         with self._lock if self._team is None else self._team.pool.lock:
@@ -235,7 +253,7 @@ class Native:
             if status:
                 raise self._failure(status, inputs)
             out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]]
-            for label, value in zip(self.program.prints, self._results[self._n_out:]):
+            for label, value in zip(self._manifest.prints, self._results[self._n_out:]):
                 print(f"{label}{value}")
         return out
 
@@ -283,9 +301,8 @@ class Native:
             case _: raise GraphError(f"there is no stage {stage!r}", fix='"graph", "loops", "llvm" or "asm"')
 
     def memory_plan(self) -> MemoryPlan:
-        regions = tuple((x.region.name, x.region.offset or 0, x.region.nbytes, x.first, x.last) for x in self.lives)
         return MemoryPlan(self._arena.nbytes - 64, sum(s.array.nbytes for s in self._storages), sum(r.nbytes for r in self._results),
-                          sum(c.nbytes for c in self._constants), regions)
+                          sum(c.nbytes for c in self._constants), self._manifest.regions)
 
     def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
         """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`."""
@@ -321,10 +338,6 @@ class _Team:
         now = self.pool.ready(self.threads), self.pool.forks
         if now != self._now:
             self._table[self._count], self._table[self._busy], self._now = now[0], 0, now
-
-
-def layout_slot(program: Any, k: int) -> int:
-    return int(program.scalars[k].slot)
 
 
 def _aligned(a: Array) -> Array:

@@ -29,7 +29,7 @@ FLOORS = {
     "viz": "core ir loop",
     "symbolic": "core ir ops trace",
 }
-ROOF = {"driver", "executable", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}      # and graphc/__init__.py itself
+ROOF = {"driver", "executable", "build", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}      # and graphc/__init__.py itself
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:

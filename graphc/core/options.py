@@ -42,22 +42,17 @@ class Options:
             raise GraphError(f"passes must be a tuple of names, got {self.passes!r}", fix='passes=("cse", "dce")')
 
 
-@dataclass(frozen=True, slots=True)
-class CacheOptions:
-    """Where machine code is kept between processes, and how many bytes of it; "" is nowhere."""
+def cache_place() -> tuple[str, int]:
+    """Where machine code is kept between processes ("": nowhere), and how many bytes of it.
 
-    folder: str
-    limit: int
-
-
-def cache_options() -> CacheOptions:
-    """GRAPHC_CACHE_DIR, else the user's cache folder; GRAPHC_CACHE_SIZE, 256M by default: bytes, or with K, M or G."""
+    GRAPHC_CACHE_DIR, else the user's cache folder; GRAPHC_CACHE_SIZE, 256M by default: bytes, or with K, M or G.
+    """
     size = os.environ.get("GRAPHC_CACHE_SIZE", "") or "256M"
     number, unit = (size[:-1], size[-1].upper()) if size[-1:].upper() in ("K", "M", "G") else (size, "")
     if not (number.isascii() and number.isdigit() and len(number) < 18):
         raise GraphError(f"GRAPHC_CACHE_SIZE={size!r} is no number of bytes", fix="GRAPHC_CACHE_SIZE=256M")
     folder = os.environ.get("GRAPHC_CACHE_DIR", "")
-    return CacheOptions(os.path.abspath(folder) if folder else _user_cache(), int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit])
+    return os.path.abspath(folder) if folder else _user_cache(), int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
 
 
 def _user_cache() -> str:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.options import cache_options
+from ..core.options import cache_place
 from ..core.target import Target
 
 MAGIC = b"graphc cache entry 1\n"
@@ -219,8 +219,8 @@ def distrust(info: os.stat_result) -> str | None:
 
 def store() -> Store | None:
     """The user's cache, or None: there is no place for it, or one that cannot be believed (which the logger "graphc" says once)."""
-    options = cache_options()
-    return _store(options.folder, options.limit) if options.folder and options.limit > 0 else None
+    folder, limit = cache_place()
+    return _store(folder, limit) if folder and limit > 0 else None
 
 
 @lru_cache(8)

@@ -29,6 +29,12 @@ def _binding() -> Any:
 
 
 @lru_cache(None)
+def version() -> str:
+    """LLVM's."""
+    return ".".join(map(str, _binding().llvm_version_info))
+
+
+@lru_cache(None)
 def _others() -> None:
     """Code generators of machines that this one is not."""
     _binding().initialize_all_targets()
@@ -63,14 +69,13 @@ def cached_object(text: str, target: Target, store: Store | None, makers: Iterab
 
     makers: whatever besides this file decides what the bytes are, as versions.
     """
-    llvm = ".".join(map(str, _binding().llvm_version_info))
-    key = object_key(text, target, level, [llvm, *makers])
+    key = object_key(text, target, level, [version(), *makers])
     entry = store.get(key) if store is not None else None
     if entry is not None and entry.header.get("kind") == "object":
         return entry.data, key, True
     obj = compile_text(text, target, level)
     if store is not None:
-        store.put(key, {"kind": "object", "cpu": target.cpu, "llvm": llvm}, obj)
+        store.put(key, {"kind": "object", "cpu": target.cpu, "llvm": version()}, obj)
     return obj, key, False
 
 

@@ -9,7 +9,8 @@ from graphc.core.target import Target
 from graphc.llvm.detect import host
 from graphc.llvm.emit import emit
 from graphc.llvm.jit import compile_text, load
-from graphc.llvm.step import Layout, step_text
+from graphc.llvm.step import step_text
+from graphc.llvm.table import Layout
 from graphc.loop.interp import run
 from graphc.loop.ir import Int, Kernel, Launch, Ref, Region
 

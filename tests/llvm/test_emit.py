@@ -10,7 +10,8 @@ from graphc.core.dtype import ALL, DType, bool_, f32, f64, i32, i64, u8
 from graphc.core.target import AVX512
 from graphc.llvm.emit import emit
 from graphc.llvm.jit import asm
-from graphc.llvm.step import Layout, step_text
+from graphc.llvm.step import step_text
+from graphc.llvm.table import Layout
 from graphc.loop.contraction import contraction, in_registers
 from graphc.loop.ir import (
     Accum,

@@ -11,7 +11,8 @@ from graphc.core.dtype import DType, f32, f64
 from graphc.core.target import BASELINE, Target
 from graphc.llvm.detect import host
 from graphc.llvm.jit import compile_text, load
-from graphc.llvm.step import Layout, is_x86, step_text
+from graphc.llvm.step import is_x86, step_text
+from graphc.llvm.table import Layout
 from graphc.loop.ir import Buffer, For, Int, Kernel, Launch, Ref, Region, Store, Var, walk
 from graphc.loop.math import FUNCTIONS
 

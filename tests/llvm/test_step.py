@@ -13,7 +13,8 @@ from graphc.core.dtype import f32, i32
 from graphc.core.target import AVX512, Target
 from graphc.llvm.detect import host
 from graphc.llvm.jit import Code, asm, compile_text, load
-from graphc.llvm.step import Layout, StepText, step_text
+from graphc.llvm.step import StepText, step_text
+from graphc.llvm.table import Layout
 from graphc.loop.interp import run_plan
 from graphc.loop.ir import (
     Accum,

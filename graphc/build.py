@@ -1,0 +1,166 @@
+"""What a compilation makes on its way to machine code (`Build`), what of it a step needs to run (`Manifest`), and how both are found again (`Recipe`).
+
+A build is a function of the recipe alone: the graph, the machine, the options, the layouts that states have already. So a later process that has the same
+recipe takes the manifest and the object code from the cache and builds nothing, until somebody asks for the graph, the loops or the text that it has not
+made: then they are made anew.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .core.dtype import BY_NAME
+from .core.options import Options
+from .core.target import Target
+from .core.types import TensorType
+from .ir.digest import digest
+from .ir.journal import Journal
+from .ir.node import Graph
+from .ir.walk import all_nodes
+from .llvm.cache import Entry, Store, compiler_id, hashed, host_abi
+from .llvm.entry import ArrayParam, ScalarParam, entry_text
+from .llvm.table import Layout
+
+Array = np.ndarray[Any, Any]
+LARGEST_CONSTANTS = 1 << 20                             # bytes: more are in the graph anyway, and need not be on disk too
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Build:
+    """Every stage before LLVM's."""
+
+    optimized: Graph
+    program: Any                                        # lower.Program
+    plan: Any                                           # placed, and shared among threads
+    lives: Sequence[Any]
+    layout: Layout
+    llvm: str
+    arena_bytes: int
+    threads: int
+
+    def manifest(self) -> Manifest:
+        from .loop.place import launches
+
+        p = self.program
+        return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
+                        tuple(p.constants), self.arena_bytes,
+                        tuple([(x.region.name, x.region.offset or 0, x.region.nbytes, x.first, x.last) for x in self.lives]),
+                        len(list(launches(self.plan))), self.threads)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Manifest:
+    """What running needs besides the code."""
+
+    layout: Layout
+    inputs: tuple[tuple[str, int], ...]                 # "argument" or "scalar", and its slot
+    orders: tuple[tuple[int, ...], ...]                 # the physical order of each state
+    results: tuple[TensorType, ...]                     # outputs, then what is printed
+    prints: tuple[str, ...]
+    constants: tuple[Array, ...]
+    arena_bytes: int
+    regions: tuple[tuple[str, int, int, int, int], ...]     # name, offset, bytes, first and last step: the arena's content
+    kernels: int
+    threads: int
+
+    def to_json(self) -> tuple[dict[str, Any], bytes]:
+        """As plain values, and the bytes of the constants."""
+        t = self.layout
+        arrays = [(a.dtype.name, a.shape) for a in self.constants]
+        return {"layout": [t.arguments, t.scalars, t.states, t.constants, t.results, t.threads], "inputs": self.inputs, "orders": self.orders,
+                "results": [(r.dtype.name, r.static_shape) for r in self.results], "prints": self.prints, "constants": arrays, "arena": self.arena_bytes,
+                "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, b"".join([a.tobytes() for a in self.constants])
+
+    @staticmethod
+    def from_json(j: Mapping[str, Any], data: bytes) -> Manifest:
+        """The inverse of `to_json`."""
+        arguments, scalars, states, constants, results, threads = j["layout"]
+        arrays, at = [], 0
+        for name, shape in j["constants"]:
+            a = np.frombuffer(data, name, int(np.prod(shape)), at).reshape(shape)
+            arrays.append(a)
+            at += a.nbytes
+        return Manifest(Layout(arguments, scalars, states, constants, results, threads), tuple([(k, s) for k, s in j["inputs"]]),
+                        tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(shape), BY_NAME[name]) for name, shape in j["results"]]),
+                        tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """Everything that a build depends on."""
+
+    graph: Graph
+    target: Target
+    options: Options
+    threads: int                                        # that a step may have here
+    fixed: Mapping[int, tuple[int, ...]]                # the orders of the states whose memory lies already
+
+    def key(self, llvm: str) -> str | None:
+        """Of the manifest in the cache, by this version of LLVM; None where a build may depend on more than the recipe says: an op not graphc's own."""
+        compiler = compiler_id()
+        if compiler is None or not all(n.op.infer.__module__.startswith("graphc.") for n in all_nodes(self.graph)):
+            return None
+        options = replace(self.options, cache=True, check_passes=False)
+        return hashed(["step", digest(self.graph), repr(self.target), repr(options), str(self.threads), repr(sorted(self.fixed.items())), compiler, llvm,
+                       host_abi()])
+
+    def recall(self, store: Store, key: str) -> tuple[Manifest, bytes] | None:
+        """The manifest and the object code of an earlier build."""
+        entry = store.get(key)
+        if entry is None or entry.header.get("kind") != "step":
+            return None
+        obj: Entry | None = store.get(str(entry.header.get("object")))
+        return (Manifest.from_json(entry.header, entry.data), obj.data) if obj is not None and obj.header.get("kind") == "object" else None
+
+    def keep(self, store: Store, key: str, manifest: Manifest, obj: str) -> None:
+        """For `recall`; obj is the key of the object code."""
+        if sum(c.nbytes for c in manifest.constants) <= LARGEST_CONSTANTS:
+            header, data = manifest.to_json()
+            store.put(key, {"kind": "step", "name": self.graph.name, "object": obj, **header}, data)
+
+    def build(self, journal: Journal, clock: Callable[[str], None]) -> Build:
+        """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
+        from .llvm import step
+        from .loop.place import launches, place
+        from .loop.share import share, split
+        from .lower.lower import lower
+        from .transform import pipeline
+
+        optimized = pipeline.run(self.graph, options=self.options, journal=journal)
+        clock("passes")
+        program = lower(optimized, self.target, self.fixed)
+        clock("lower")
+        threads = self.threads
+        plan, lives, nbytes = place(split(program.plan, self.target) if threads > 1 else program.plan)
+        clock("place")
+        if threads > 1:
+            plan = share(plan, self.target)
+            threads = threads if any(x.shared for x in launches(plan)) else 1
+            clock("share")
+        layout = Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
+                        constants=len(program.constants), results=len(program.results), threads=threads > 1)
+        module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads)
+        clock("emit")
+        parameters, slots = parameters_of(self.graph, _inputs(program), layout)
+        text = "\n".join([module.text, entry_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
+        clock("entry")
+        return Build(optimized, program, plan, lives, layout, text, module.arena_bytes, threads)
+
+
+def parameters_of(graph: Graph, inputs: Sequence[tuple[str, int]], layout: Layout) -> tuple[list[ArrayParam | ScalarParam], list[int]]:
+    """The parameters of a step's entry, and the places of the table that they fill."""
+    params = [ArrayParam(n.tensor.static_shape, n.tensor.dtype) if kind == "argument" else ScalarParam(n.tensor.dtype)
+              for n, (kind, _) in zip(graph.inputs, inputs, strict=True)]
+    return params, [layout.index(kind, slot) for kind, slot in inputs]
+
+
+def _inputs(program: Any) -> tuple[tuple[str, int], ...]:
+    regions = [a if a is not None else s for a, s in zip(program.arguments, program.scalars, strict=True)]
+    return tuple([(r.where, r.slot) for r in regions])
+
+
+def _count(regions: Sequence[Any]) -> int:
+    return sum(r is not None for r in regions)

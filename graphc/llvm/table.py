@@ -1,0 +1,40 @@
+"""The table of pointers that a native step is entered with."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the pointer of each region stands in the table: how many regions there are of each kind, in this order, after the arena. A step with
+    threads has three entries more: the pool's address, how many threads enter, and a word that says that one is inside."""
+
+    arguments: int = 0
+    scalars: int = 0
+    states: int = 0
+    constants: int = 0
+    results: int = 0
+    threads: bool = False
+
+    @property
+    def size(self) -> int:
+        return self._regions + (3 if self.threads else 0)
+
+    @property
+    def _regions(self) -> int:
+        return 1 + self.arguments + self.scalars + self.states + self.constants + self.results
+
+    def index(self, where: str, slot: int = 0) -> int:
+        """The table's entry for a region, or for "pool", "threads" or "busy"; the arena's is 0."""
+        if where == "arena":
+            return 0
+        if self.threads and where in ("pool", "threads", "busy"):
+            return self._regions + ("pool", "threads", "busy").index(where)
+        at = 1
+        for kind, n in (("argument", self.arguments), ("scalar", self.scalars), ("state", self.states),
+                        ("constant", self.constants), ("result", self.results)):
+            if kind == where:
+                assert 0 <= slot < n, f"{where} {slot} of {n}"
+                return at + slot
+            at += n
+        raise AssertionError(f"no regions of kind {where}")
