@@ -174,9 +174,14 @@ class Interpreted:
         result = oracle.run(self.graph, arrays, [s.array for s in self._storages])
         new = [np.array(v) for v in result.states]      # every state is computed before one is written,
         outputs = [v[()] if v.ndim == 0 else np.array(v) for v in result.outputs]       # and so is every output: it may be a view of one
-        for storage, state, value in zip(self._storages, self.graph.states, new, strict=True):
-            if state.write is not state.read:
+        writes = [(s, v) for s, state, v in zip(self._storages, self.graph.states, new, strict=True) if state.write is not state.read]
+        try:
+            for storage, value in writes:
                 storage.assign(value)
+        except KeyboardInterrupt:                       # all or none, so all
+            for storage, value in writes:
+                storage.assign(value)
+            raise
         return outputs
 
     def text(self, stage: str) -> str:

@@ -274,6 +274,29 @@ def test_an_interrupted_compilation_leaves_no_lock_and_no_change(compile_: Any, 
     assert got
 
 
+def test_an_interrupt_among_the_writes_of_the_numpy_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphc.trace.storage import Storage
+    states = [gx.zeros(3) for _ in range(4)]
+
+    @gx.compile(backend="numpy")
+    def step() -> None:
+        for s in states:
+            s.add_(1.0)
+    step()
+    original, writes = Storage.assign, []
+
+    def assign(self: Storage, value: Any) -> None:
+        writes.append(1)
+        if len(writes) == 3:
+            raise KeyboardInterrupt
+        original(self, value)
+    with monkeypatch.context() as m:
+        m.setattr(Storage, "assign", assign)
+        with pytest.raises(KeyboardInterrupt):
+            step()
+    np.testing.assert_array_equal([s.numpy() for s in states], np.full((4, 3), 2.0))
+
+
 @pytest.mark.parametrize("options", [{"keep_grads": "no"}, {"flush_denormals": 0}, {"check_passes": None}, {"passes": "cse"}, {"passes": (1,)}])
 def test_options_of_a_wrong_kind(options: dict[str, Any]) -> None:
     with pytest.raises(gx.GraphError, match=next(iter(options)) + " must be"):
