@@ -32,6 +32,7 @@ from .theme import theme_named
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".html")
 SHARP = ((600, 144), (2000, 96))                        # dots per inch of a .png while the DOT text has fewer lines; beyond, 72
 MEND = 'pip install "graphc[viz]"'
+MEND_SYSTEM = "apt-get install graphviz"                # where the wheel does not load: it needs libX11 and GLib of the system
 FONTS = pathlib.Path(__file__).with_name("fonts")
 WASM = pathlib.Path(__file__).with_name("vendor") / "wasm-graphviz.js"
 
@@ -109,7 +110,7 @@ def rendered(dot: str, kind: str, *, timeout: float = 60.0) -> Rendered:
                 return Rendered(centred(done.stdout) if kind == "svg" else done.stdout)
             said = done.stderr.decode("utf-8", "replace").split("\n")
             failures.append(f"{name} failed ({next((s.strip() for s in reversed(said) if s.strip()), f'exit code {done.returncode}')})")
-    return Rendered(None, "; ".join(failures) if renderers else f"there is no Graphviz here; {MEND} brings one")
+    return Rendered(None, f"{'; '.join(failures)}; {MEND_SYSTEM} brings another" if renderers else f"there is no Graphviz here; {MEND} brings one")
 
 
 def centred(svg: bytes) -> bytes:

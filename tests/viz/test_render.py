@@ -125,6 +125,7 @@ def test_a_renderer_that_fails_gives_way_to_the_next(step: Graph, tmp_path: Path
     said = one_sentence(caplog)
     assert "no such font" in said
     assert "did not start" in said
+    assert said.endswith("apt-get install graphviz brings another")
     assert (tmp_path / "step.svg").read_text() == "picture"              # the old picture is whole
 
 
