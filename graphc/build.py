@@ -20,7 +20,7 @@ from .ir.digest import digest
 from .ir.journal import Journal
 from .ir.node import Graph
 from .ir.walk import all_nodes
-from .llvm.cache import Entry, Store, compiler_id, hashed, host_abi
+from .llvm.cache import Store, compiler_id, hashed, host_abi
 from .llvm.entry import ArrayParam, ScalarParam, entry_text
 from .llvm.table import Layout
 
@@ -112,8 +112,10 @@ class Recipe:
         entry = store.get(key)
         if entry is None or entry.header.get("kind") != "step":
             return None
-        obj: Entry | None = store.get(str(entry.header.get("object")))
-        return (Manifest.from_json(entry.header, entry.data), obj.data) if obj is not None and obj.header.get("kind") == "object" else None
+        obj = store.get(str(entry.header.get("object")))
+        if obj is None or obj.header.get("kind") != "object":
+            return None
+        return Manifest.from_json(entry.header, entry.data), obj.data
 
     def keep(self, store: Store, key: str, manifest: Manifest, obj: str) -> None:
         """For `recall`; obj is the key of the object code."""

@@ -309,7 +309,7 @@ def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    failed(capsys, 2, "required: {train,show,doctor,ops}")
+    failed(capsys, 2, "required: {train,show,doctor,ops,cache}")
     failed(capsys, 2, "invalid choice: 'trian'", "trian")
     done = run("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"graphc {gx.__version__}\n", "")

@@ -1,4 +1,4 @@
-"""The command `graphc`: train, show, doctor, ops. No logic: the words of the command line, who answers to them, and what goes wrong as one line.
+"""The command `graphc`: train, show, doctor, ops, cache. No logic: the words of the command line, who answers to them, and what goes wrong as one line.
 
 Exit codes: 0 all is well; 1 something failed (one line on standard error says what); 2 the command line cannot be understood; 130 Ctrl-C.
 """
@@ -78,7 +78,7 @@ def _silence_stdout() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="graphc", description="A compiler for training steps.")
     parser.add_argument("--version", action="version", version=f"graphc {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,show,doctor,ops}", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,show,doctor,ops,cache}", parser_class=_Parser)
 
     p = commands.add_parser("train", help="train a classifier of images, save the model and a picture of its step",
                             description="Train a multilayer perceptron on the digits that come with graphc, or on a folder of MNIST's IDX files.")
@@ -116,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
                             description="Every primitive of the tensor graph: what it means, and whether it has a derivative.")
     p.add_argument("--json", action="store_true")
     p.set_defaults(answer=_ops)
+
+    p = commands.add_parser("cache", help="compiled code that is kept between processes",
+                            description="List what is kept, print the folder's path, or remove everything. GRAPHC_CACHE_DIR names another folder, "
+                                        "GRAPHC_CACHE_SIZE how much it may hold (256M), GRAPHC_CACHE=0 does without.")
+    p.add_argument("what", nargs="?", choices=("list", "path", "clear"), default="list")
+    p.add_argument("--json", action="store_true", help="list as JSON")
+    p.set_defaults(answer=_cache)
     return parser
 
 
@@ -163,3 +170,8 @@ def _doctor(options: argparse.Namespace) -> int:
 def _ops(options: argparse.Namespace) -> int:
     from .table import ops
     return ops(options.json)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from .cache import cache
+    return cache(options.what, options.json)

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import GraphError
 
 Backend = Literal["llvm", "numpy"]
+LOADED = time.time()                                    # source that is newer than this is not what runs
 
 
 def _flag(name: str) -> bool:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.options import cache_place
+from ..core.options import LOADED, cache_place
 from ..core.target import Target
 
 MAGIC = b"graphc cache entry 1\n"
@@ -254,7 +254,7 @@ def host_abi() -> str:
 
 @lru_cache(1)
 def compiler_id() -> str | None:
-    """Stands for graphc's own source: names, sizes and times of its files. None where it is not made of files."""
+    """Stands for graphc's own source: names, sizes and times of its files. None where it is not made of files, or they have changed since they were read."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found, folders = [], [root]
     try:
@@ -263,6 +263,8 @@ def compiler_id() -> str | None:
                 for f in listing:
                     if f.name.endswith(".py"):
                         info = f.stat()
+                        if info.st_mtime >= LOADED:
+                            return None
                         found.append(f"{f.path[len(root):]} {info.st_size} {info.st_mtime_ns}")
                     elif f.is_dir() and not f.name.startswith((".", "__")):
                         folders.append(f.path)
