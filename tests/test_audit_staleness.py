@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import graphc as gx
 from graphc import nn, optim
+from graphc.trace.guards import captures
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
 
@@ -247,3 +249,32 @@ def test_a_schedule_inside_the_step_is_refused(compile_: Any) -> None:
         step()
     assert "between calls" in str(e.value.fix)
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+# ---- modules -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["/home/me/project/kit.py", "/usr/lib/python3/site-packages/kit.py"])
+def test_what_the_users_modules_read_is_followed_and_what_libraries_read_is_not(compile_: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    name = f"kit{len(where)}"
+    kit = types.ModuleType(name)
+    kit.__file__ = where
+    exec("k = 2.0\nhidden = 1.0\ndef scale(x):\n    return x * hidden", kit.__dict__)
+    monkeypatch.setitem(sys.modules, name, kit)
+    f = compile_(lambda x: kit.scale(x) * kit.k)                         # type: ignore[attr-defined]
+    follows(f, lambda: setattr(kit, "k", 3.0))                           # what the step itself names is compared in any case
+    kit.hidden = 2.0                                                     # type: ignore[attr-defined]
+    np.testing.assert_allclose(f(X), X * 3 * (1 if "site-packages" in where else 2), rtol=1e-6)
+
+
+def test_a_step_that_names_libraries_has_few_guards() -> None:
+    import json
+    import logging
+
+    def f(x: Any) -> Any:
+        if X.size < 0:
+            logging.getLogger("a").info(json.dumps({"a": 1}))
+            pytest.raises(ValueError, match=np.random.default_rng(0).bytes(1).hex())
+        return x * 2
+    names = {c.name for c in captures(f)}
+    assert names <= {"X", "pytest", "pytest.raises"}

@@ -6,6 +6,7 @@ process, so the fast path is one comparison. Names that the function reads are c
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -152,9 +153,28 @@ def captures(fn: Callable[..., Any], also: Iterable[Any] = (), arguments: Iterab
     return out
 
 
+def _package(x: Any) -> str:
+    """The top package of a function's or a class's module."""
+    return (getattr(x, "__module__", None) or "").partition(".")[0]
+
+
 def _is_users(x: Any) -> bool:
-    """Was this function or class written by the user?"""
-    return (getattr(x, "__module__", None) or "").partition(".")[0] not in _STABLE
+    """Was this function or class written by the user, and not installed? What libraries read from their own globals is not followed."""
+    return not _is_installed(_package(x))
+
+
+@functools.lru_cache(None)
+def _is_installed(package: str) -> bool:
+    if package in _STABLE or (package in sys.stdlib_module_names and package != "builtins"):     # code made by exec is of "builtins"
+        return True
+    where = getattr(sys.modules.get(package), "__file__", None) or ""
+    return "site-packages" in where or "dist-packages" in where
+
+
+def _is_stable(module: types.ModuleType) -> bool:
+    """A module whose names nobody rebinds."""
+    package = module.__name__.partition(".")[0]
+    return package in _STABLE or package in sys.stdlib_module_names
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -214,7 +234,7 @@ class _Search:
 
     def note(self, path: str, where: Any, name: str, names: set[str], depth: int) -> None:
         value = Captured(path, where, name, None).read()
-        if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] in _STABLE:
+        if isinstance(value, types.ModuleType) and _is_stable(value):
             return
         if (id(where), name) not in self.found:
             self.found[id(where), name] = Captured(path, where, name, value, _members(value, 0) if _is_container(value) else None)
@@ -252,9 +272,9 @@ class _Search:
             if hasattr(obj, "param_groups") or hasattr(obj, "_modules"):
                 self.structured.setdefault(id(obj), obj)
             return
-        if not isinstance(scope, dict) or not _is_users(type(obj)) or depth > _DEPTH:
+        if not isinstance(scope, dict) or _package(type(obj)) in _STABLE or depth > _DEPTH:
             return
-        if isinstance(obj, types.ModuleType) and obj.__name__.partition(".")[0] in _STABLE:
+        if isinstance(obj, types.ModuleType) and _is_stable(obj):
             return
         for name in sorted(names & scope.keys()):
             self.note(f"{path}.{name}", scope, name, names, depth + 1)
