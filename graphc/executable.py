@@ -6,6 +6,7 @@ result buffers and the table of pointers that the step is entered with; the stat
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 import weakref
@@ -197,6 +198,15 @@ def _bytes(t: TensorType) -> int:
     return math.prod(t.static_shape) * t.dtype.itemsize if t.is_static else 0
 
 
+LENT = 1 << 16                                          # bytes from which a result is handed out without a copy
+_COUNTS_REFERENCES = sys.implementation.name == "cpython"
+
+
+def _is_held(results: list[Array], k: int) -> bool:
+    """Does somebody else still have the k-th result, or a view of its memory? Then the step must not write there."""
+    return sys.getrefcount(results[k]) > 2 or sys.getrefcount(results[k].base) > 2
+
+
 class Native:
     """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied. With threads, that lock is the
     pool's, and the GIL is released while the step runs."""
@@ -228,6 +238,7 @@ class Native:
         self._step = entry.slow_entry(code.address("step"), table, keep, release_gil=threads > 1)
         self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
         self._n_out = len(graph.outputs)
+        self._lent = [(k, layout.index("result", k)) for k, r in enumerate(self._results[:self._n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES]
         self._team = _Team(threads, layout, self._table) if threads > 1 else None
 
     def _build(self) -> Build:
@@ -252,15 +263,24 @@ class Native:
         with self._lock if self._team is None else self._team.pool.lock:
             if self._team is not None:
                 self._team.ready()
+            for k, at in self._lent:
+                if _is_held(self._results, k):
+                    self._results[k] = fresh = aligned_empty(self._results[k].shape, self._results[k].dtype)
+                    self._table[at] = fresh.ctypes.data
             status = self._enter(*inputs) if self._enter is not None else -1
             if status == -1:
                 status = self._slowly(inputs)
             if status:
                 raise self._failure(status, inputs)
-            out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]]
+            out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]] if not self._lent else self._copied()
             for label, value in zip(self._manifest.prints, self._results[self._n_out:]):
                 print(f"{label}{value}")
         return out
+
+    def _copied(self) -> list[Any]:
+        """Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB."""
+        lent = {k for k, _ in self._lent}
+        return [r if k in lent else r[()] if r.ndim == 0 else r.copy() for k, r in enumerate(self._results[:self._n_out])]
 
     def _slowly(self, inputs: Sequence[Any]) -> int:
         """Enter with whatever NumPy can turn into the right arrays: the copies live until the step is over."""
