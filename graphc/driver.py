@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from .core import fork
 from .core.errors import GraphError, GraphTypeError
 from .core.loc import user_loc
 from .core.options import Options
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .executable import Executable, MemoryPlan, Report
 
 _running = threading.RLock()                            # steps with states run one at a time: two functions may share parameters
+fork.hold(_running, 0)                                  # and a child is forked between two, never with a step or a compilation half done
 _KEEP = 8                                               # variants of equal arguments that are kept: old ones of a rebound net go
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from ..core import fork
 from ..core.target import Target
 from .cache import Store, object_key
 
@@ -22,6 +23,9 @@ def _binding() -> Any:
     """llvmlite.binding, initialised."""
     from llvmlite import binding
 
+    lock = getattr(getattr(binding.ffi.lib, "_lock", None), "_lock", None)      # around every call into LLVM, freeing code included
+    if lock is not None:
+        fork.hold(lock, 1)
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     binding.initialize_native_asmparser()

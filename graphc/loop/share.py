@@ -83,14 +83,14 @@ def shareable(kernel: Kernel) -> bool:
     A kernel that can fail is not: its status is the first failure's.
     """
     items = list(_outermost(kernel.body))
-    loops = [x for x in items if _spreads(x)]
-    alone = [x for x in items if not _spreads(x)]
-    written = {x.buf.name for s in loops for x in walk(s) if isinstance(x, Store | Accum)}
-    return (any(isinstance(s, For) and s.hi not in (Int(0), Int(1)) for s in loops)
+    everyones = [x for x in items if _registers_only(x) and not _spreads(x)]
+    parts = [x for x in items if not _registers_only(x) or _spreads(x)]         # shared, or the first thread's: a tail of one iteration, say
+    written = {x.buf.name for s in parts for x in walk(s) if isinstance(x, Store | Accum)}
+    return (any(isinstance(s, For) and s.hi not in (Int(0), Int(1)) for s in parts if _spreads(s))
             and not any(isinstance(x, Check) for x in walk(kernel.body))
-            and all(_registers_only(s) and not written & {e.buf.name for e in expressions(s) if isinstance(e, Load)} for s in alone)
-            and not any(_leaks(s) for s in loops)
-            and all(_apart(a, b) for k, a in enumerate(loops) for b in loops[:k]))
+            and not any(written & {e.buf.name for e in expressions(s) if isinstance(e, Load)} for s in everyones)
+            and not any(_leaks(s) for s in parts)
+            and all(_apart(a, b) for k, a in enumerate(parts) for b in parts[:k]))
 
 
 def _spreads(s: Stmt) -> bool:
