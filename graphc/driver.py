@@ -5,9 +5,11 @@ gradients where they belong. A variant is one trace; where its shapes are symbol
 """
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -69,15 +71,17 @@ class Variant:
         t = self.traced
         if t.sources:
             inputs += [source() for source in t.sources]
-        results = executable(inputs)
-        for storage in t.written:
-            storage.version += 1
+        try:
+            results = executable(inputs)
+        finally:                                                        # interrupted just behind the step, it has happened
+            for storage in t.written:
+                storage.version += 1
         for a in t.grads:
             self._leave(a, results)
         if t.out_tree is tree.LEAF:
             is_output, x = t.out_leaves[0]
-            return results[x] if is_output else x
-        return t.out_tree.unflatten([results[x] if is_output else x for is_output, x in t.out_leaves])
+            return results[x] if is_output else _fresh(x)
+        return t.out_tree.unflatten([results[x] if is_output else _fresh(x) for is_output, x in t.out_leaves])
 
     @staticmethod
     def _leave(a: function.GradAction, results: Sequence[Any]) -> None:
@@ -103,28 +107,58 @@ class Variant:
             cell.tensor, cell.status = Tensor.from_storage(a.storage), "value"
 
 
+def _fresh(x: Any) -> Any:
+    """A constant that the function returns: an array is a new one at every call, as all results are."""
+    return x.copy() if isinstance(x, np.ndarray) else x
+
+
+class _Methods(dict[Any, "CompiledFunction"]):
+    """The compiled methods of one object. They are kept in its __dict__, so they live as long as it does; a copy of it makes its own."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Methods:
+        return _Methods()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Methods, ()
+
+
 class CompiledFunction:
     """A function that runs as one native step. Made by `gx.compile`; call it like the function."""
 
-    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
+    def __init__(self, fn: Any, options: Options) -> None:
         functools.update_wrapper(self, fn, updated=())
-        self.fn, self.options = fn, options
+        self.fn: Any = fn
+        self.options = options
         self._variants: dict[Any, list[Variant]] = {}
         self._symbolic: list[Variant] = []
         self._seen: dict[Any, list[tuple[tuple[int, ...], ...]]] = {}   # shapes by everything else, for what is said about a new one
         self._last: tuple[Any, Variant, Executable] | None = None
         self._quick: list[tuple[Any, Any]] | None = None                # dtypes and shapes of the last call, if it was of plain arrays
         self._names: dict[tree.TreeDef, list[str]] = {}
-        self._bound: dict[int, tuple[Any, CompiledFunction]] = {}
+        self._bound: dict[Any, CompiledFunction] = {}                   # of objects without a __dict__
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
         """A method: each object has its own traces."""
         if obj is None:
             return self
-        found = self._bound.get(id(obj))
-        if found is None or found[0] is not obj:
-            found = self._bound[id(obj)] = obj, CompiledFunction(self.fn.__get__(obj, owner), self.options)
-        return found[1]
+        own: Any = getattr(obj, "__dict__", None)
+        key: Any = getattr(self.fn, "__qualname__", "") if isinstance(own, dict) else id(obj)
+        methods: dict[Any, CompiledFunction] = own.setdefault("_compiled", _Methods()) if isinstance(own, dict) else self._bound
+        found = methods.get(key)
+        if found is not None and found.fn.__self__ is not obj and methods is not self._bound:       # obj is a shallow copy
+            methods = own["_compiled"] = _Methods()
+        if found is None or found.fn.__self__ is not obj or found.options is not self.options:
+            found = methods[key] = CompiledFunction(self.fn.__get__(obj, owner), self.options)
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        """Itself, as a function is; of a method, a new one of the copied object's."""
+        fn = copy.deepcopy(self.fn, memo)
+        return self if fn is self.fn else CompiledFunction(fn, self.options)
+
+    def __reduce__(self) -> Any:
+        """Pickled by name, as a function is; of a method, by the object."""
+        return self.fn.__qualname__ if isinstance(self.fn, types.FunctionType) else (CompiledFunction, (self.fn, self.options))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the step: arrays or Tensors in, NumPy arrays out (a 0-d result is a NumPy scalar)."""
@@ -177,13 +211,16 @@ class CompiledFunction:
         executable = variant.executable({})
         self._variants.setdefault(call.key, []).append(variant)
         del self._variants[call.key][:-_KEEP]
+        seen, shapes_now = self._seen.setdefault(call.shapeless, []), tuple(shapes)
+        if shapes_now not in seen:
+            seen.append(shapes_now)
         return variant, executable
 
     def _announce(self, call: Arguments, stale: bool) -> None:
         """A second shape is compiled once more: said at INFO, or refused."""
         name = getattr(self.fn, "__name__", "function")
         now = tuple(arguments.shapes(call.keys))
-        seen = self._seen.setdefault(call.shapeless, [])
+        seen = self._seen.get(call.shapeless, [])
         if stale:
             _say("graphc: tracing %s again: what it reads from outside has changed", name)
         elif seen and now not in seen:
@@ -194,8 +231,6 @@ class CompiledFunction:
                 raise GraphError(f"{name} is compiled for other shapes: {what}", at=user_loc(), why='on_new_shape="error"',
                                  fix='gx.compile(..., on_new_shape="compile"), or f.lower(gx.Spec(("N", ...))) for every N')
             _say("graphc: compiling %s once more for a new shape: %s", name, what)
-        if now not in seen:
-            seen.append(now)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace ahead of the first call, from arrays or `gx.Spec`s. A Spec with names fits every size >= 1 of its axes."""

@@ -25,7 +25,7 @@ from .parameter import Parameter, as_buffer
 M = TypeVar("M", bound="Module")
 _ABSENT = object()
 _TABLES = ("_parameters", "_buffers", "_modules")
-_OWN = frozenset((*_TABLES, "_not_saved", "_forward_hooks", "_forward_pre_hooks", "_path", "_epoch"))
+_OWN = frozenset((*_TABLES, "_not_saved", "_forward_hooks", "_forward_pre_hooks", "_path", "_epoch", "_compiled"))
 
 
 class IncompatibleKeys(NamedTuple):
