@@ -17,16 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from side_by_side import Run, timed
 
-Run = Callable[[], Any]                                 # one evaluation; its result is an array, a number, or a tuple of them
-Candidates = dict[str, Callable[[], Run]]
+Candidates = dict[str, Callable[[], Run]]               # a Run is one evaluation; its result is an array, a number, or a tuple of them
 
 rng = np.random.default_rng(0)
 
@@ -270,25 +268,6 @@ WORKLOADS: dict[str, Callable[[], Candidates]] = {"w7": w7, "w8": w8, "w10 softm
 
 def flat(result: Any) -> list[np.ndarray]:
     return [a for r in result for a in flat(r)] if isinstance(result, tuple) else [np.asarray(result, np.float64)]
-
-
-def timed(runs: dict[str, Run], rounds: int, slice_seconds: float) -> dict[str, float]:
-    """Microseconds a run, median over the rounds; the order alternates."""
-    counts, out = {}, {name: [] for name in runs}       # type: dict[str, int], dict[str, list[float]]
-    for name, run in runs.items():
-        run()
-        start = time.perf_counter()
-        run()
-        counts[name] = max(1, int(slice_seconds / (time.perf_counter() - start)))
-    names = list(runs)
-    for k in range(rounds):
-        for name in names if k % 2 == 0 else reversed(names):
-            run = runs[name]
-            start = time.perf_counter()
-            for _ in range(counts[name]):
-                run()
-            out[name].append((time.perf_counter() - start) / counts[name] * 1e6)
-    return {name: statistics.median(ts) for name, ts in out.items()}
 
 
 def main() -> None:

@@ -1,0 +1,28 @@
+"""Timing candidates fairly in one process: a slice each, round after round, in alternating order, and the median over the rounds."""
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+Run = Callable[[], Any]
+
+
+def timed(runs: dict[str, Run], rounds: int, slice_seconds: float) -> dict[str, float]:
+    """Microseconds a run, median over the rounds; the order alternates."""
+    counts, out = {}, {name: [] for name in runs}       # type: dict[str, int], dict[str, list[float]]
+    for name, run in runs.items():
+        run()
+        start = time.perf_counter()
+        run()
+        counts[name] = max(1, int(slice_seconds / (time.perf_counter() - start)))
+    names = list(runs)
+    for k in range(rounds):
+        for name in names if k % 2 == 0 else reversed(names):
+            run = runs[name]
+            start = time.perf_counter()
+            for _ in range(counts[name]):
+                run()
+            out[name].append((time.perf_counter() - start) / counts[name] * 1e6)
+    return {name: statistics.median(ts) for name, ts in out.items()}
