@@ -1,7 +1,8 @@
 """A Plan as one LLVM module: its kernels, each once, and `i32 step(ptr table)`, which launches them in order.
 
 The table is an array of pointers: the arena, then the regions of each kind by slot (`table.Layout`). The step allocates nothing and calls nothing but
-kernels; it returns 0, or the code of the first `Check` that failed, and then no later kernel has run.
+kernels; it returns 0, or the code of the first `Check` that failed, and then no later kernel has run. It is a list of calls, which LLVM need not improve
+(`optnone`: a third of the whole compile time of a deep network).
 
 With threads, `step` wakes the pool's workers, all run `share(table, thread)`, and it returns when all have. What is not shared runs on thread 0; a
 failed `Check`, which is never shared, ends every thread at the next barrier, and `loop.share` put one before any launch that others take part in.
@@ -54,7 +55,7 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
         leave = ["  call void @llvm.x86.sse.ldmxcsr(ptr %mode)"]
     functions = shared(step, enter, leave, target) if layout.threads else [alone(step, enter, leave)]
     wide = f'"prefer-vector-width"="{target.vector_bytes * 8}"'
-    attributes = [f"attributes #0 = {{ nounwind noinline {wide} }}", "attributes #1 = { nounwind }"]
+    attributes = [f"attributes #0 = {{ nounwind noinline {wide} }}", "attributes #1 = { nounwind }", "attributes #2 = { nounwind noinline optnone }"]
     text = "\n".join([*(f"; {step.comments[k.name]}\n{k.text}" for k in kernels), *functions, "", *declarations, *attributes, ""])
     return StepText(text, arena_bytes + step.scratch_max * (threads if layout.threads else 1))
 
@@ -63,7 +64,7 @@ def alone(step: StepEmitter, enter: Sequence[str], leave: Sequence[str]) -> str:
     """@step on the thread that calls it."""
     status = ["  %status = alloca i32, align 4", "  store i32 0, ptr %status, align 4"]
     result = "  %result = load i32, ptr %status, align 4"
-    return "\n".join(["define i32 @step(ptr %table) #1 {", "entry:", *status, *enter, *step.lines, "  br label %done", "done:", result, *leave,
+    return "\n".join(["define i32 @step(ptr %table) #2 {", "entry:", *status, *enter, *step.lines, "  br label %done", "done:", result, *leave,
                       "  ret i32 %result", "}"])
 
 
@@ -76,7 +77,7 @@ def shared(step: StepEmitter, enter: Sequence[str], leave: Sequence[str], target
     own = [*entry("arena", "ptr", "arena"), f"  %own = mul i64 %thread, {step.scratch_max}", f"  %behind = add i64 %own, {step.arena_bytes}",
            "  %scratch = getelementptr i8, ptr %arena, i64 %behind", f"  %status = getelementptr i8, ptr %pool, i64 {runtime.STATUS}",
            "  %first = icmp eq i64 %thread, 0"]
-    share = ["define internal void @share(ptr %table, i64 %thread) #1 {", "entry:", *enter, *team, *own, *step.lines, "  br label %done", "done:", *leave,
+    share = ["define internal void @share(ptr %table, i64 %thread) #2 {", "entry:", *enter, *team, *own, *step.lines, "  br label %done", "done:", *leave,
              "  ret void", "}"]
     main = ["define i32 @step(ptr %table) #1 {", *team, "  call void @ring(ptr %pool, ptr @share, ptr %table, i64 %threads)",
             "  call void @share(ptr %table, i64 0)", "  %result = call i32 @join(ptr %pool, i64 %threads)", "  ret i32 %result", "}"]
@@ -157,12 +158,15 @@ class StepEmitter(Emitter):
         scratch = "%scratch" if self.team else self.bytes_of("arena", 0, self.arena_bytes)
         who = ("i64 %thread", "i64 %threads") if self.team and p.shared else ("i64 0", "i64 1")
         self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, *who])})")
+        n = self.name("go")
         if k.checks:
             self.checked = True
-            status, n = self.fresh("load i32, ptr %status, align 4"), self.name("go")
+            status = self.fresh("load i32, ptr %status, align 4")
             self.do(f"br i1 {self.fresh(f'icmp eq i32 {status}, 0')}, label %{n}, label %{self.failed}")
-            self.lines.append(f"{n}:")
-            self.block = n
+        else:
+            self.do(f"br label %{n}")                           # a block each, selected fast and alone: hundreds of calls in one take LLVM longer than kernels
+        self.lines.append(f"{n}:")
+        self.block = n
 
     def kernel(self, kernel: Kernel) -> KernelText:
         """The text of a kernel; one that is equal but for its name stands for it."""
