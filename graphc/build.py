@@ -126,6 +126,7 @@ class Recipe:
     def build(self, journal: Journal, clock: Callable[[str], None]) -> Build:
         """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
         from .llvm import step
+        from .loop.chunk import chunk
         from .loop.place import launches, place
         from .loop.share import share, split
         from .lower.lower import lower
@@ -136,7 +137,8 @@ class Recipe:
         program = lower(optimized, self.target, self.fixed)
         clock("lower")
         threads = self.threads
-        plan, lives, nbytes = place(split(program.plan, self.target) if threads > 1 else program.plan)
+        plan = chunk(program.plan)
+        plan, lives, nbytes = place(split(plan, self.target) if threads > 1 else plan)
         clock("place")
         if threads > 1:
             plan = share(plan, self.target)
