@@ -18,6 +18,7 @@ import numpy as np
 
 from .core.errors import GraphError, GraphIndexError
 from .core.options import Options
+from .core.pause import no_collection
 from .core.types import MAX_BYTES, TensorType
 from .interp import numpy as oracle
 from .ir.journal import Journal
@@ -93,6 +94,7 @@ class MemoryPlan:
         return "\n".join(rows)
 
 
+@no_collection()
 def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -> Executable:
     """One executable of a graph: passes, lowering, placement, machine code; or the oracle, on the graph as traced."""
     report = Report()

@@ -31,12 +31,15 @@ class TensorType:
 
     @property
     def is_static(self) -> bool:
-        return all(isinstance(n, int) for n in self.shape)
+        return all([isinstance(n, int) for n in self.shape])
 
     @property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; raises GraphError where a size is symbolic."""
-        return tuple(n if isinstance(n, int) else n.__index__() for n in self.shape)
+        for n in self.shape:
+            if isinstance(n, Dim):
+                return tuple([k if isinstance(k, int) else k.__index__() for k in self.shape])
+        return self.shape                               # type: ignore[return-value]
 
     @property
     def dims(self) -> frozenset[str]:

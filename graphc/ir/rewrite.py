@@ -81,15 +81,28 @@ class Rule:
         return self.comment
 
 
+def could_match(p: P, n: Node) -> bool:
+    """Whether the ops of n's inputs are what the pattern wants there: a quick no for most rules. n's own op is the pattern's."""
+    if len(p.args) != len(n.inputs):
+        return not p.args
+    if all([_fits(a, i) for a, i in zip(p.args, n.inputs)]):
+        return True
+    return p.commutes and _fits(p.args[0], n.inputs[1]) and _fits(p.args[1], n.inputs[0])
+
+
+def _fits(p: Pattern, n: Node) -> bool:
+    return n.op is p.op if type(p) is P else type(p) is Hole or n.op.name == "const"
+
+
 def match(p: Pattern, n: Node, env: Env, uses: Mapping[Node, int] | None = None) -> bool:
     """Whether the node has the form of the pattern; env receives the named nodes (and may hold leavings after a failure)."""
     match p:
-        case Hole(name):
-            return env.setdefault(name, n) is n
+        case Hole():
+            return env.setdefault(p.name, n) is n
         case Splat(value, kinds, name):
             return is_splat(n, None if p.any else value, kinds) and (name is None or env.setdefault(name, n) is n)
         case P(op, args, name, attrs):
-            if n.op is not op or any(k not in n.attrs or n.attrs[k] != v for k, v in attrs.items()):
+            if n.op is not op or (attrs and any(k not in n.attrs or n.attrs[k] != v for k, v in attrs.items())):
                 return False
             if p.single and uses is not None and uses.get(n, 2) > 1:
                 return False
@@ -202,6 +215,8 @@ class _Engine:
         if self.also is not None and (new := self.also(n)) is not None:
             return new, self.also
         for rule in self.index.get(n.op, ()):
+            if not could_match(rule.pattern, n):
+                continue
             env: Env = {}
             if match(rule.pattern, n, env, uses):
                 new = rule.function(**env)
