@@ -99,6 +99,9 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     """One executable of a graph: passes, lowering, placement, machine code; or the oracle, on the graph as traced."""
     report = Report()
     if options.backend == "numpy":
+        if options.passes is not None:                  # none of them runs here, but a wrong name is wrong everywhere
+            from .transform.pipeline import choose
+            choose(options.passes)
         return Interpreted(graph, storages, report)
     from . import __version__
     from .build import Recipe

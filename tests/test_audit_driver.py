@@ -131,3 +131,9 @@ def test_an_object_without_a_dict_has_compiled_methods(compile_: Any) -> None:
     np.testing.assert_array_equal(s.f(X), X * 2)
     s.k = 3.0
     np.testing.assert_array_equal(s.f(X), X * 3)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_a_pass_that_is_not_there(backend: str) -> None:
+    with pytest.raises(gx.GraphError, match="there is no pass 'nope'"):
+        gx.compile(lambda x: x, backend=backend, passes=("nope",))(np.ones(3))

@@ -476,6 +476,7 @@ def subst(x: Stmt, env: dict[str, Expr]) -> Stmt: ...
 def subst(x: Expr | Stmt, env: dict[str, Expr]) -> Expr | Stmt:
     """Replace variables, all at once. With an empty env it only folds constants."""
     if {v.name for e in env.values() for v in postorder(e, {}) if isinstance(v, Var)} & env.keys():
-        aside = {name: Var(f"{name}'") for name in env}         # i + 0 with i → j folds to j, which must not be replaced again
-        return subst(subst(x, dict(aside)), {aside[name].name: e for name, e in env.items()})
+        aside: dict[str, Expr] = {name: Var(f"{name}'") for name in env}    # i + 0 with i → j folds to j, which must not be replaced again
+        x = map_expr(x, lambda e: aside.get(e.name, e) if isinstance(e, Var) else e)
+        env = {f"{name}'": e for name, e in env.items()}
     return map_expr(x, lambda e: env.get(e.name, e) if isinstance(e, Var) else e)

@@ -52,6 +52,16 @@ class Sequential(Module):
     def __setitem__(self, i: int, module: Module) -> None:
         _add(self, list(self._modules)[i], module)
 
+    def __delitem__(self, i: int | slice) -> None:
+        """Take modules out. Where the names are numbers they are counted anew, as PyTorch does."""
+        names = list(self._modules)
+        rest = [(name, self._modules[name]) for name in names if name not in set(names[i] if isinstance(i, slice) else [names[i]])]
+        counted = names == [str(k) for k in range(len(names))]
+        for name in names:
+            delattr(self, name)
+        for k, (name, m) in enumerate(rest):
+            _add(self, str(k) if counted else name, m)
+
 
 class ModuleList(Module):
     """A list whose modules are registered. It has no forward: loop over it."""

@@ -375,3 +375,16 @@ def test_a_failing_trace_leaves_a_module_as_it_was() -> None:
 def test_a_parameter_made_in_a_trace_is_refused() -> None:
     with pytest.raises(GraphError, match=r"a parameter f32\[2,3\] is made inside the trace"):
         gx.compile(lambda x: nn.Linear(3, 2)(x), backend="numpy")(X[:, :3].copy())
+
+
+def test_modules_leave_a_sequential() -> None:
+    a, b, c = nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)
+    net = nn.Sequential(a, b, c)
+    del net[1]
+    assert list(net) == [a, c]
+    assert list(net.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    named = nn.Sequential(OrderedDict([("first", a), ("second", c)]))
+    del named[:1]
+    assert list(named.state_dict()) == ["second.weight", "second.bias"]
+    with pytest.raises(IndexError):
+        del net[5]
