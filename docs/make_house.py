@@ -55,11 +55,15 @@ def house_dot(table: Mapping[str, list[str]]) -> str:
 
 
 def main() -> None:
-    from graphc.viz.render import write_picture
+    from graphc.viz.render import rendered, write_file
 
     dot = house_dot(floors()[0])
     (DOCS / "house.dot").write_text(dot, encoding="utf-8", newline="\n")
-    print(f"wrote {write_picture(dot, DOCS / 'house.svg').name}")
+    picture = rendered(dot, "svg")
+    if picture.data is None:
+        raise SystemExit(picture.why)
+    write_file(DOCS / "house.svg", picture.data)
+    print("wrote house.dot and house.svg")
 
 
 if __name__ == "__main__":
