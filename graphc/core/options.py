@@ -22,7 +22,7 @@ class Options:
     """How a function is compiled. `gx.compile`'s keywords are these fields."""
 
     backend: Backend = "llvm"
-    threads: int = 1                                    # how many share a step; the results do not depend on it
+    threads: int = 1                                    # how many share a step, at most as many as there are cores; the results do not depend on it
     keep_grads: bool = False                            # p.grad is readable after a step that ends in optimizer.step()
     on_new_shape: Literal["compile", "error"] = "compile"
     flush_denormals: bool = True                        # denormals are zero inside the native step

@@ -20,7 +20,7 @@ from ..core.target import Target
 from ..loop.ir import Barrier, Buffer, Kernel, Launch, Loop, Plan, Ref, Region, Steps
 from ..loop.place import launches
 from ..loop.text import declared
-from . import runtime
+from . import spmd
 from .emit import Emitter, KernelText, emit
 from .table import Layout
 from .types import in_memory
@@ -45,7 +45,7 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
     kernels = step.kernels.values()
     flush = flush_denormals and is_x86(target)
     control = {"declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"} if flush else set[str]()
-    calls = runtime.declarations(target) if layout.threads else set[str]()
+    calls = spmd.declarations(target) if layout.threads else set[str]()
     declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | control | calls)
     enter, leave = [], []
     if flush:
@@ -75,13 +75,13 @@ def shared(step: StepEmitter, enter: Sequence[str], leave: Sequence[str], target
 
     team = [*entry("pool", "ptr", "pool"), *entry("threads", "i64", "threads")]
     own = [*entry("arena", "ptr", "arena"), f"  %own = mul i64 %thread, {step.scratch_max}", f"  %behind = add i64 %own, {step.arena_bytes}",
-           "  %scratch = getelementptr i8, ptr %arena, i64 %behind", f"  %status = getelementptr i8, ptr %pool, i64 {runtime.STATUS}",
+           "  %scratch = getelementptr i8, ptr %arena, i64 %behind", f"  %status = getelementptr i8, ptr %pool, i64 {spmd.STATUS}",
            "  %first = icmp eq i64 %thread, 0"]
     share = ["define internal void @share(ptr %table, i64 %thread) #2 {", "entry:", *enter, *team, *own, *step.lines, "  br label %done", "done:", *leave,
              "  ret void", "}"]
     main = ["define i32 @step(ptr %table) #1 {", *team, "  call void @ring(ptr %pool, ptr @share, ptr %table, i64 %threads)",
             "  call void @share(ptr %table, i64 0)", "  %result = call i32 @join(ptr %pool, i64 %threads)", "  ret i32 %result", "}"]
-    return ["\n".join(share), "\n".join(main), runtime.pool_text(target)]
+    return ["\n".join(share), "\n".join(main), spmd.pool_text(target)]
 
 
 def is_x86(target: Target) -> bool:

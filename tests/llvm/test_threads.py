@@ -21,7 +21,7 @@ import pytest
 import graphc as gx
 from graphc import nn, optim
 from graphc.core.target import AVX2, Target
-from graphc.llvm import runtime
+from graphc.llvm import runtime, spmd
 from graphc.llvm.detect import host
 from graphc.llvm.jit import asm
 from graphc.llvm.step import step_text
@@ -29,7 +29,7 @@ from graphc.llvm.table import Layout
 from graphc.loop import share
 from graphc.nn import functional as F
 
-pytestmark = pytest.mark.skipif(runtime.doorbell(host()) is None, reason="no threads here")
+pytestmark = pytest.mark.skipif(spmd.doorbell(host()) is None, reason="no threads here")
 posix = pytest.mark.skipif(os.name != "posix", reason="fork and signals")
 
 
@@ -380,12 +380,12 @@ def test_quota_of_a_cgroup(tmp_path: Path) -> None:
                                                         ("arm64-apple-darwin", "pthread", "yield"), ("x86_64-unknown-freebsd", "pthread", "pause")])
 def test_text_for_other_machines(triple: str, bell: str | None, pause: str | None) -> None:
     target = replace(AVX2, triple=triple) if "x86" in triple or not triple else Target("generic", "", 16, 32, True, triple=triple)
-    assert not bell or runtime.doorbell(target) == bell
-    assert "worker" in asm(runtime.worker_text(target), target)
+    assert not bell or spmd.doorbell(target) == bell
+    assert "worker" in asm(spmd.worker_text(target), target)
     from graphc.loop.ir import Barrier, Steps
     text = asm(step_text(Steps((Barrier(),)), target, Layout(threads=True), 0, threads=2).text, target)
     assert (pause or "") in text
-    assert runtime.doorbell(Target("generic", "", 16, 32, True, triple="x86_64-pc-windows-msvc")) is None
+    assert spmd.doorbell(Target("generic", "", 16, 32, True, triple="x86_64-pc-windows-msvc")) is None
 
 
 # ---- whole processes ---------------------------------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import graphc as gx
 from graphc import optim
-from graphc.llvm import runtime
+from graphc.llvm import runtime, spmd
 from graphc.loop import share
 runtime.available = lambda: 8
 share.LAUNCH = share.STEP = 0.001
@@ -537,7 +537,7 @@ def test_a_process_ends(end: str) -> None:
 def test_sleeping_on_a_condition_variable() -> None:
     """The way of systems without futex, on this one: asleep and awake many times, restarted, forked."""
     assert process("""
-        runtime.doorbell = lambda target: "pthread"
+        spmd.doorbell = lambda target: "pthread"
         step, p = counter(4)
         for k in range(60):
             for _ in range(20): step()
