@@ -1,7 +1,7 @@
 """The thread pool: worker threads of this process that enter a native step beside the thread that called it.
 
-A worker is a daemon Python thread inside one ctypes call, so nothing here creates a thread natively and no Python runs while a step does; what it does
-there is the text of `spmd`. Between steps it spins for a moment, then sleeps until it is rung for: on a futex under Linux, on a condition variable
+A worker is a daemon Python thread inside one ctypes call, so nothing here creates a thread natively and no Python runs while a step does; what it
+does there is the text of `spmd`. Between steps it spins for a moment, then sleeps until it is rung for: on a futex under Linux, on a condition variable
 of pthreads elsewhere. Where there is neither, a step runs on one thread.
 """
 from __future__ import annotations

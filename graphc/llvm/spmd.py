@@ -1,7 +1,7 @@
 """Waiting and waking as LLVM text, so that no Python runs inside a step that threads share.
 
-`pool_text` stands in the module of every such step: it rings for the workers, meets them at barriers, and joins them. `worker_text` is a module of its
-own, whose code a worker never leaves. What a sleeper waits for is counted, never a flag (Drepper, "Futexes Are Tricky"); thread 0 leads the
+`pool_text` stands in the module of every such step: it rings for the workers, meets them at barriers, and joins them. `worker_text` is a module of
+its own, whose code a worker never leaves. What a sleeper waits for is counted, never a flag (Drepper, "Futexes Are Tricky"); thread 0 leads the
 barrier and says with it whether to go on.
 
 The pool's memory (offsets in bytes; what different threads write lies on different lines):
