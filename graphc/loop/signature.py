@@ -20,6 +20,8 @@ def signature(s: Stmt) -> Hashable:
     known: dict[tuple[Hashable, ...], int] = {}             # of an expression's key, by which equal objects share a number
 
     def expr(e: Expr) -> int:
+        if known_already := number.get(id(e)):
+            return known_already
         for x in postorder(e, number):
             key = _key(x, number)
             number[id(x)] = known.setdefault(key, len(known) + 1)
