@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,10 @@ def _comment(graph: Graph, n: Node, line: str) -> str:
 
 # ---- parsing ---------------------------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"""\s*(?:
+@lru_cache(1)
+def _token() -> re.Pattern[str]:
+    """Compiled when something is parsed: who only prints does not wait for it."""
+    return re.compile(r"""\s*(?:
     (?P<comment> \#[^\n]*) | (?P<string> "(?:[^"\\]|\\.)*") | (?P<name> %[\w.]+) | (?P<type> (?:bool|[iuf]\d+)\[[^][]*\])
     | (?P<word> [-+.\w*]+) | (?P<punct> [(){}\[\],:=]) | (?P<end> $) )""", re.VERBOSE | re.ASCII)
 
@@ -203,7 +207,7 @@ class _Parser:
         self.types: dict[str, TensorType] = {}
         end = 0
         while end < len(text):
-            m = _TOKEN.match(text, end)
+            m = _token().match(text, end)
             if m is None:
                 raise self._error(f"no token begins with {text[end:].lstrip()[:10]!r}", end)
             if m.lastgroup != "comment" and m.lastgroup != "end":

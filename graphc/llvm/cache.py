@@ -15,15 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 import sys
-import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,6 @@ from ..core.target import Target
 
 MAGIC = b"graphc cache entry 1\n"
 SUFFIX = ".gxo"
-_NAME = re.compile(r"[0-9a-f]{64}\.gxo", re.ASCII)
-_PART = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+\.part", re.ASCII)
 _ABANDONED = 3600.0                                     # seconds after which an unfinished file is somebody's who was killed
 _SUM = hashlib.sha256().digest_size
 _LARGEST_HEADER = 64 << 20
@@ -122,7 +119,7 @@ class Store:
         for file in self._files():
             with suppress(OSError):                     # another process was faster
                 info = file.stat(follow_symlinks=False)
-                if not _PART.fullmatch(file.name):
+                if _is_entry(file.name):
                     found.append((info.st_mtime, info.st_size, file.path))
                 elif info.st_mtime < time.time() - _ABANDONED:
                     os.unlink(file.path)
@@ -141,7 +138,7 @@ class Store:
         out = []
         for file in self._files():
             key = file.name.removesuffix(SUFFIX)
-            raw = _read(file.path) if _NAME.fullmatch(file.name) else None
+            raw = _read(file.path) if _is_entry(file.name) else None
             if raw is not None and (entry := _parse(raw, key)) is not None:
                 with suppress(OSError):
                     out.append(Listed(key, file.path, len(raw), file.stat().st_mtime, entry.header))
@@ -161,9 +158,22 @@ class Store:
         """Files that have a name of ours. What else lies in the folder is not touched."""
         try:
             with os.scandir(self.folder) as listing:
-                yield from [f for f in listing if _NAME.fullmatch(f.name) or _PART.fullmatch(f.name)]
+                yield from [f for f in listing if _is_entry(f.name) or _is_part(f.name)]
         except OSError:
             return
+
+
+def _is_key(text: str) -> bool:
+    return len(text) == 64 and not text.strip("0123456789abcdef")
+
+
+def _is_entry(name: str) -> bool:
+    return name.endswith(SUFFIX) and _is_key(name.removesuffix(SUFFIX))
+
+
+def _is_part(name: str) -> bool:
+    """The name of an unfinished file: a dot, the key, something, .part"""
+    return name.startswith(".") and name.endswith(".part") and name[65:66] == "." and _is_key(name[1:65])
 
 
 def _read(path: str) -> bytes | None:
@@ -248,7 +258,7 @@ def object_key(text: str, target: Target, level: int, makers: Iterable[str]) -> 
 @lru_cache(1)
 def host_abi() -> str:
     """This Python and this NumPy, as far as code that reads their objects depends on them; and the system."""
-    return json.dumps([sys.implementation.cache_tag, sysconfig.get_config_var("SOABI") or "", sys.byteorder, np.dtype(np.intp).itemsize,
+    return json.dumps([sys.implementation.cache_tag, EXTENSION_SUFFIXES[:1], sys.byteorder, np.dtype(np.intp).itemsize,
                        np.__version__.partition(".")[0], sys.platform, getattr(os, "uname", lambda: ("", "", "", "", ""))()[4]])
 
 
