@@ -18,7 +18,7 @@ from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..core.types import TensorType
 from . import tree
-from .broadcast import native
+from .broadcast import is_masked, native
 from .guards import Identity
 from .scalar import Scalar
 from .spec import Spec
@@ -80,7 +80,7 @@ def _array_key(a: Any, names: Callable[[tree.TreeDef], list[str]], treedef: tree
 
 
 def _key(x: Any, names: Callable[[tree.TreeDef], list[str]], treedef: tree.TreeDef, k: int) -> Key:
-    if isinstance(x, np.ma.MaskedArray):
+    if is_masked(x):
         native(x, f"the argument {names(treedef)[k]}")
     if isinstance(x, np.ndarray):
         return _array_key(x, names, treedef, k)

@@ -5,6 +5,7 @@ kind. A symbolic size meets itself and 1, and nothing else.
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,12 +46,18 @@ def from_array(x: Any, dtype: DType | None = None) -> Tensor:
     return Tensor.from_node(current.tracer.constant(x if isinstance(x, np.ndarray) and dtype is None else a))
 
 
+def is_masked(x: Any) -> bool:
+    """Whether x is one of NumPy's masked arrays. (To name their class would load numpy.ma; who has one has loaded it.)"""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(x, ma.MaskedArray)
+
+
 def native(x: Any, what: str = "this value", dtype: DType | None = None) -> np.ndarray[Any, Any]:
     """x as an array of that dtype, or of its own if graphc has it, in native byte order. Python floats become f32, as in torch.
 
     Refuses objects, strings, complex numbers and masks.
     """
-    if isinstance(x, np.ma.MaskedArray):
+    if is_masked(x):
         raise GraphTypeError(f"{what} is a masked array, and graphc has no masks", at=user_loc(), fix="x.filled(value) first")
     if isinstance(x, np.ndarray):
         a = x
