@@ -185,26 +185,17 @@ def test_functional_training() -> None:
 
 
 IMPORT = """
-import sys, time
-import numpy
-before, t = set(sys.modules), time.process_time()
+import sys
 import graphc
-took = time.process_time() - t
-heavy = ("llvmlite", "sympy", "networkx", "graphviz", "graphc.loop", "graphc.lower", "graphc.llvm", "graphc.viz", "graphc.testing")
-heavy = [m for m in heavy if m in sys.modules]
-print(took, *heavy)
+heavy = ("llvmlite", "sympy", "networkx", "graphviz", "graphc.loop", "graphc.lower", "graphc.llvm", "graphc.viz", "graphc.testing", "graphc.transform.pipeline")
+print(*[m for m in heavy if m in sys.modules])
 """
 
 
-def test_the_import_budget(tmp_path: Path) -> None:
-    """NumPy's own import and 60 ms; and nothing heavy."""
-    times = []
-    for _ in range(5):                                                   # the first writes the bytecode
-        out = subprocess.run([sys.executable, "-X", f"pycache_prefix={tmp_path}", "-c", IMPORT], capture_output=True, text=True, check=True,
-                             cwd=Path(gx.__file__).parent.parent, env={"PATH": "/usr/bin"}).stdout.split()
-        assert out[1:] == []
-        times.append(float(out[0]))
-    assert min(times) < 0.060
+def test_nothing_heavy_is_imported() -> None:
+    """What it costs in time is `benchmarks/import_time.py`'s to say: NumPy's own import and 60 ms."""
+    run = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True, cwd=Path(gx.__file__).parent.parent)
+    assert run.stdout.split() == []
 
 
 def test_no_public_function_is_named_like_a_submodule() -> None:
