@@ -49,6 +49,8 @@ def number(v: Any) -> str:
         return "nan" if bits == quiet else f"nan_{bits:x}"
     if isinstance(v, np.float32):
         short = str(v)
+        if len(short) > 15:                                         # NumPy 1 writes 10000000000000.0 where NumPy 2 has 1e+13
+            short = np.format_float_scientific(v, trim="-")
         return short if np.float32(float(short)) == v else repr(float(v))       # a decimal is read as f64, then rounded
     return repr(float(v))
 
