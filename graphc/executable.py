@@ -1,7 +1,7 @@
 """A graph made runnable: from the cache or through the compiler (`build`), and the two ways to run what it makes.
 
-A `Native` step owns its arena, its
-result buffers and the table of pointers that the step is entered with; the states' memory belongs to their storages and is changed in place.
+A `Native` step owns its arena, its result buffers and the table of pointers that the step is entered with;
+the states' memory belongs to their storages and is changed in place.
 """
 from __future__ import annotations
 
@@ -243,7 +243,8 @@ class Native:
         self._step = entry.slow_entry(code.address("step"), table, keep, release_gil=threads > 1)
         self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
         self._n_out = len(graph.outputs)
-        self._lent = [(k, layout.index("result", k)) for k, r in enumerate(self._results[:self._n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES]
+        # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
+        self._lent = {k: layout.index("result", k) for k, r in enumerate(self._results[:self._n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
         self._team = _Team(threads, layout, self._table) if threads > 1 else None
 
     def _build(self) -> Build:
@@ -268,7 +269,7 @@ class Native:
         with self._lock if self._team is None else self._team.pool.lock:
             if self._team is not None:
                 self._team.ready()
-            for k, at in self._lent:
+            for k, at in self._lent.items():
                 if _is_held(self._results, k):
                     self._results[k] = fresh = aligned_empty(self._results[k].shape, self._results[k].dtype)
                     self._table[at] = fresh.ctypes.data
@@ -277,15 +278,10 @@ class Native:
                 status = self._slowly(inputs)
             if status:
                 raise self._failure(status, inputs)
-            out = [r[()] if r.ndim == 0 else r.copy() for r in self._results[:self._n_out]] if not self._lent else self._copied()
+            out = [r[()] if r.ndim == 0 else r if k in self._lent else r.copy() for k, r in enumerate(self._results[:self._n_out])]
             for label, value in zip(self._manifest.prints, self._results[self._n_out:]):
                 print(f"{label}{value}")
         return out
-
-    def _copied(self) -> list[Any]:
-        """Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB."""
-        lent = {k for k, _ in self._lent}
-        return [r if k in lent else r[()] if r.ndim == 0 else r.copy() for k, r in enumerate(self._results[:self._n_out])]
 
     def _slowly(self, inputs: Sequence[Any]) -> int:
         """Enter with whatever NumPy can turn into the right arrays: the copies live until the step is over."""

@@ -1,7 +1,7 @@
 """Plan → Plan: every arena region gets an offset. Regions whose lives do not overlap share bytes.
 
 A region lives from the first launch that touches it to the last; what is touched inside a loop of the plan lives through the whole loop.
-First fit by size, largest first: within a few percent of optimal on training steps, and stable.
+First fit by size, largest first; ties by name, so that the same plan is placed the same.
 """
 from __future__ import annotations
 

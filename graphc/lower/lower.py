@@ -180,9 +180,9 @@ class _Lowering:
                     self.homes[n] = self.arena(n.tensor, n.op.name, self.orders.get(n, identity(n)))
         for g in gs:
             if g.head is not None and isinstance(g.head.type, TupleType):
-                self._items(g.head, outside)
+                self._items(g.head)
 
-    def _items(self, head: Node, outside: set[Node]) -> None:
+    def _items(self, head: Node) -> None:
         """Homes for the results of an op that has several, under the `get` nodes that take them out."""
         assert isinstance(head.type, TupleType)
         homes = [self.arena(t, f"{head.op.name}{k}", tuple(range(t.rank))) for k, t in enumerate(head.type.items) if isinstance(t, TensorType)]
