@@ -1,19 +1,18 @@
 """What every kernel in the making shares: where tensors lie, and the loops around a body."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..core.target import Target
 from ..ir.node import Node
 from ..loop.contraction import map_schedule
-from ..loop.ir import Alloc, Buffer, For, Int, Kernel, Launch, Stmt, Store, Var, seq
-from ..loop.signature import signature
+from ..loop.ir import Alloc, Buffer, For, Int, Stmt, Store, Var, seq
+from ..loop.nest import Argument, Nest, Schedule
 from .access import Home, Reader, variables
 from .fuse import shape_of
 
-Made = list[tuple[str, Reader, Stmt]]                  # kernels: a hint for the name, the buffers, the scheduled nest
+Made = list[Nest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +29,20 @@ class Context:
         return Reader(self.homes, self.constant, own)
 
 
-def kernel(name: str, reader: Reader, body: Stmt, origin: Sequence[str]) -> Launch:
-    return Launch(Kernel(name, tuple(reader.buffers.values()), (), body, tuple(origin)), tuple(reader.refs))
+def nest(hint: str, reader: Reader, body: Stmt, schedule: Schedule | None = None, *args: Argument) -> Nest:
+    """A kernel to be: a hint for its name, the buffers that its reader has met, its loops, and how they will be scheduled."""
+    return Nest(hint, tuple(reader.buffers.values()), tuple(reader.refs), body, schedule, args)
 
 
-def copy(n: Node, homes: Sequence[Home], ctx: Context) -> tuple[str, Reader, Stmt]:
+def copy(n: Node, homes: Sequence[Home], ctx: Context) -> Nest:
     """Write a node's value, wherever it comes from, to the homes."""
     reader = ctx.reader()
     ix = variables("i", shape_of(n))
     value = reader.at(n, ix)
     stores = [Store(*reader.place(h, ix), value) for h in homes]
     order = homes[0].order
-    nest = loops([ix[a] for a in order], [shape_of(n)[a] for a in order], seq(*stores))
-    return "copy", reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
-
-
-_schedules: dict[Hashable, Stmt] = {}                   # equal layers have equal nests: each is scheduled once in the life of the process
-_MOST = 4096
-
-
-def scheduled(schedule: Callable[..., Stmt], nest: Stmt, *args: Any) -> Stmt:
-    """schedule(nest, *args); the same object for the same nest, so that whoever emits it can do so once."""
-    key = (schedule, signature(nest), args)
-    if key not in _schedules:
-        if len(_schedules) >= _MOST:
-            _schedules.clear()
-        _schedules[key] = schedule(nest, *args)
-    return _schedules[key]
+    body = loops([ix[a] for a in order], [shape_of(n)[a] for a in order], seq(*stores))
+    return nest("copy", reader, body, map_schedule, names_of(ix, order), ctx.target)
 
 
 def loops(ix: Sequence[Var], shape: Sequence[int], body: Stmt) -> Stmt:

@@ -10,7 +10,7 @@ from ..loop.contraction import accesses
 from ..loop.ir import Accum, Alloc, Bin, Bitcast, Buffer, Cast, Check, Expr, For, Int, Lit, Load, Select, Stmt, Store, Var, While, dtype_of, seq
 from ..loop.schedule import mark, sink, tile
 from .access import Index, highest, variables
-from .context import Context, Made, copy, in_registers, loops, serial
+from .context import Context, Made, copy, in_registers, loops, nest, serial
 from .elementwise import number
 from .fuse import shape_of
 
@@ -35,7 +35,7 @@ def _argextremum(n: Node, ctx: Context) -> Made:
                           Store(best, (), Select(better, v, old))))
     body = seq(Store(best, (), element(Int(0))), Store(where, (), Lit(0, i64)), For("k", Int(0), Int(shape[axis] - 1), "serial", step),
                *(Store(*reader.place(h, free), where[()]) for h in ctx.results(n)))
-    return [(n.op.name, reader, loops(free, shape_of(n), Alloc(best, Alloc(where, body))))]
+    return [nest(n.op.name, reader, loops(free, shape_of(n), Alloc(best, Alloc(where, body))))]
 
 
 def _rank(v: Expr) -> Expr:
@@ -83,7 +83,7 @@ def _topk(n: Node, ctx: Context) -> Made:
                  Store(*reader.place(indices, index(j)), found))
     body = seq(Store(regs["last"], (), Lit(2**63 - 1, i64)), Store(regs["where"], (), Lit(-1, i64)),
                For("j", Int(0), Int(k), "serial", Alloc(regs["best"], Alloc(regs["found"], round_))))
-    return [("topk", reader, loops(free, others, Alloc(regs["last"], Alloc(regs["where"], body))))]
+    return [nest("topk", reader, loops(free, others, Alloc(regs["last"], Alloc(regs["where"], body))))]
 
 
 def _argsort(n: Node, ctx: Context) -> Made:
@@ -131,7 +131,7 @@ def _argsort(n: Node, ctx: Context) -> Made:
     write = For("p", Int(0), Int(size), "serial", seq(*(Store(*reader.place(h, index(p)), found if narrow is i64 else Cast(found, i64)) for h in homes)))
     zeros = [Store(r, (), Lit(0, i64)) for r in registers[1:]]
     body = Alloc(keys, Alloc(places, in_registers(registers, seq(fill, Store(width, (), one), *zeros, merge, write))))
-    return [("argsort", reader, loops(free, others, body))]
+    return [nest("argsort", reader, loops(free, others, body))]
 
 
 def _cumsum(n: Node, ctx: Context) -> Made:
@@ -143,16 +143,16 @@ def _cumsum(n: Node, ctx: Context) -> Made:
     at = (*ix[:axis], Int(shape[axis] - 1) - k if n.attrs["reverse"] else k, *ix[axis + 1:])
     run = serial((k,), (shape[axis],), seq(Accum(acc, (), reader.at(x, at)), *(Store(*reader.place(h, at), acc[()]) for h in ctx.results(n))))
     free = [v for v in ix if v is not k]
-    nest = loops(free, [m for a, m in enumerate(shape) if a != axis], Alloc(acc, seq(Store(acc, (), number(0, dtype)), run)))
-    return [("cumsum", reader, _across(nest, free[-1].name if free else "", dtype, ctx))]
+    body = loops(free, [m for a, m in enumerate(shape) if a != axis], Alloc(acc, seq(Store(acc, (), number(0, dtype)), run)))
+    return [nest("cumsum", reader, _across(body, free[-1].name if free else "", dtype, ctx))]
 
 
-def _across(nest: Stmt, var: str, dtype: DType, ctx: Context) -> Stmt:
+def _across(body: Stmt, var: str, dtype: DType, ctx: Context) -> Stmt:
     """Lanes along an independent loop, where everything that it indexes is contiguous or does not move."""
-    found = accesses(nest)
+    found = accesses(body)
     if not var or any(a.along(var) not in (0, 1) for a in found) or not any(a.along(var) == 1 for a in found):
-        return nest
-    return mark(sink(tile(nest, var, 4 * ctx.target.lanes(dtype), unit=ctx.target.lanes(dtype)), var + "i"), **{var + "i": "simd"})
+        return body
+    return mark(sink(tile(body, var, 4 * ctx.target.lanes(dtype), unit=ctx.target.lanes(dtype)), var + "i"), **{var + "i": "simd"})
 
 
 _HOW: Mapping[str, Literal["+", "max", "min"]] = {"add": "+", "max": "max", "min": "min"}
@@ -175,7 +175,7 @@ def _scatter(n: Node, ctx: Context) -> Made:
         to = reader._clamped(reader.at(i, at), shape[axis])
         write = _written(name, *reader.place(home, (*pre, to, *post)), reader.at(u, (*pre, *at, *post)))
         write = serial(at, where, loops(post, shape[axis + 1:], write))
-        made.append((name, reader, _across(loops(pre, shape[:axis], write), post[-1].name if post else "", n.tensor.dtype, ctx)))
+        made.append(nest(name, reader, _across(loops(pre, shape[:axis], write), post[-1].name if post else "", n.tensor.dtype, ctx)))
     return made
 
 
@@ -189,7 +189,7 @@ def _put_along(n: Node, ctx: Context) -> Made:
         to = reader._clamped(reader.at(i, ix), shape[axis])
         write = _written(name, *reader.place(home, (*ix[:axis], to, *ix[axis + 1:])), reader.at(u, ix))
         rest = [(v, m) for a, (v, m) in enumerate(zip(ix, where)) if a != axis]
-        made.append((name, reader, loops([v for v, _ in rest], [m for _, m in rest], serial((ix[axis],), (where[axis],), write))))
+        made.append(nest(name, reader, loops([v for v, _ in rest], [m for _, m in rest], serial((ix[axis],), (where[axis],), write))))
     return made
 
 
@@ -209,7 +209,7 @@ def _check_index(n: Node, ctx: Context) -> Made:
         fine = Lit(False, bool_)
     inside = Bin("min", Bin("max", v, number(0, dtype)), number(max(top, 0), dtype))
     body = Alloc(value, seq(Store(value, (), reader.at(i, ix)), Check(fine, ctx.check_code(n)), *(Store(*reader.place(h, ix), inside) for h in ctx.results(n))))
-    return [("check_index", reader, loops(ix, shape, body))]
+    return [nest("check_index", reader, loops(ix, shape, body))]
 
 
 CLOSED: Mapping[str, Callable[[Node, Context], Made]] = {

@@ -15,9 +15,10 @@ from ..core.target import Target
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
-from ..loop.ir import Expr, Int, Launch, Loop, Plan, Region, Steps, Var
+from ..loop.ir import Expr, Int, Loop, Plan, Region, Steps, Var
+from ..loop.nest import Nest
 from . import context, nests
-from .access import Home, Reader
+from .access import Home
 from .context import Context
 from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
 from .layout import Order, identity, orders
@@ -150,22 +151,22 @@ class _Lowering:
         self._settle(gs)
         ctx = Context(self.target, self.homes, self.constant, self.results, self.check)
         by_copy = {c: (n, home) for c, (n, _), home in zip(copies, self.copies, targets)}
-        body: list[Plan] = []
+        body: list[Plan | Nest] = []
         for g in sequence:
             if g in by_copy:
                 n, home = by_copy[g]
                 if 0 not in shape_of(n):
-                    body += self._launches([context.copy(n, [home], ctx)], [n])
+                    body += self._made([context.copy(n, [home], ctx)], [n])
             elif g.head is not None and g.head.op.name == "scan":
                 body += self._scan(g.head, ctx)
             else:
-                body += self._launches(nests.launches(g, ctx, self._axes(g)), g.members)
+                body += self._made(nests.launches(g, ctx, self._axes(g)), g.members)
         for leaf, home in states.items():
             if home.region in detour and 0 not in shape_of(leaf):
                 waiting = Node(leaf.op, (), leaf.attrs, leaf.type)
                 self.homes[waiting] = detour[home.region]
-                body += self._launches([context.copy(waiting, [home], ctx)], [leaf])
-        return Steps(tuple(body))
+                body += self._made([context.copy(waiting, [home], ctx)], [leaf])
+        return self._steps(body)
 
     def _settle(self, gs: Sequence[Group]) -> None:
         """A home for each stored node that somebody outside its group reads, or whose kernel must write it."""
@@ -217,23 +218,28 @@ class _Lowering:
         homes.sort(key=lambda h: h.region.where != "state")
         return next((h.order for h in homes if len(h.order) == len(g.space)), tuple(range(len(g.space))))
 
-    def _launches(self, made: Sequence[tuple[str, Reader, Any]], members: Sequence[Node]) -> list[Launch]:
-        origin = [name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)]
-        return [context.kernel(self.names.kernel(hint), reader, body, origin) for hint, reader, body in made]
+    def _made(self, nests: Sequence[Nest], members: Sequence[Node]) -> list[Nest]:
+        """The nests, which know now what they compute."""
+        origin = tuple([name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)])
+        return [replace(nest, origin=origin) for nest in nests]
+
+    def _steps(self, body: Sequence[Plan | Nest]) -> Plan:
+        """Nests become launches."""
+        return Steps(tuple([x.launch(self.names.kernel(x.hint)) if isinstance(x, Nest) else x for x in body]))
 
     # ---- scan ----------------------------------------------------------------------------------------------------------------------
 
-    def _scan(self, n: Node, ctx: Context) -> list[Plan]:
+    def _scan(self, n: Node, ctx: Context) -> list[Plan | Nest]:
         """A loop of the plan around the plan of the body. Carries lie where the result is expected; a step writes the new ones beside them first."""
         body, carries, xs, length = (n.attrs[k] for k in ("body", "carries", "xs", "length"))
         reverse = n.attrs.get("reverse", False)
         homes = self.items[n]
         finals, stacked, histories = homes[:carries], homes[carries:carries + len(body.outputs) - carries], homes[len(body.outputs):]
         used = {g.attrs["index"] for g in self.gets.get(n, ())}
-        out: list[Plan] = []
+        out: list[Plan | Nest] = []
         for x, home in zip(n.inputs, finals):
             if 0 not in shape_of(x):
-                out += self._launches([context.copy(x, [home], ctx)], [n])
+                out += self._made([context.copy(x, [home], ctx)], [n])
         given = [self._row_major(x, ctx, out, n) for x in n.inputs[carries:]]
         self.names.loops += 1
         t: Expr = Var(f"t{self.names.loops}")
@@ -246,26 +252,26 @@ class _Lowering:
         inside = _Lowering(body, self.target, {}, self.names)
         for leaf, home in zip(body.inputs, (*finals, *map(row, given[:xs]), *given[xs:])):
             inside.homes[leaf] = home
-        before: list[Plan] = []
+        before: list[Nest] = []
         for k, (final, history) in enumerate(zip(finals, histories)):
             if len(body.outputs) + k in used and nbytes(final.type):
-                before += self._launches([context.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
+                before += self._made([context.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
         new = [self.arena(h.type, "carry", h.order) for h in finals]
         for o, home in zip(body.outputs, (*new, *map(row, stacked))):
             inside.sink(o, home)
         gs, _, reads = groups(body.outputs)
         inside.orders = {}
         inner_plan = inside.plan(gs, reads, {})
-        after: list[Plan] = []
+        after: list[Nest] = []
         for o, src, home in zip(body.outputs, new, finals):
             if nbytes(home.type):
                 waiting = Node(body.inputs[0].op, (), {}, o.type)
                 inside.homes[waiting] = src
-                after += self._launches([context.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
+                after += self._made([context.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
         assert isinstance(t, Var)
-        return [*out, Loop(t.name, length, Steps((*before, inner_plan, *after)))] if length else out
+        return [*out, Loop(t.name, length, self._steps((*before, inner_plan, *after)))] if length else out
 
-    def _row_major(self, x: Node, ctx: Context, out: list[Plan], n: Node) -> Home:
+    def _row_major(self, x: Node, ctx: Context, out: list[Plan | Nest], n: Node) -> Home:
         """The home of an operand that a loop body will see: whole and in row-major order."""
         reader = ctx.reader()
         home = reader.home(x)
@@ -273,7 +279,7 @@ class _Lowering:
             return home
         home = self.arena(x.tensor, "operand", tuple(range(x.tensor.rank)))
         if nbytes(home.type):
-            out += self._launches([context.copy(x, [home], ctx)], [n])
+            out += self._made([context.copy(x, [home], ctx)], [n])
         return home
 
 

@@ -8,16 +8,17 @@ from ..core.dtype import DType, bool_
 from ..ir.node import Node
 from ..loop.contraction import map_schedule, matmul_schedule, reduce_schedule
 from ..loop.ir import Accum, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, seq
+from ..loop.nest import Nest
 from ..ops.contract import free_axes
 from .access import Index, Reader, highest, lowest, variables
-from .context import Context, Made, in_registers, loops, names_of, scheduled, serial
+from .context import Context, Made, in_registers, loops, names_of, nest, serial
 from .elementwise import number
 from .fuse import REDUCE, Group, is_head, shape_of
 from .heads import CLOSED
 
 
 def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
-    """The kernels of a group: a hint for the name, the buffers, and the scheduled nest. `order`: the axes of the group's space, outermost first."""
+    """The kernels of a group, not yet scheduled. `order`: the axes of the group's space, outermost first."""
     if 0 in g.space:
         return []
     if g.head is None:
@@ -55,12 +56,11 @@ def _values(members: Sequence[Node], reader: Reader, ix: Index, ctx: Context) ->
     return in_registers(registers, seq(*sets, *writes))
 
 
-def _map(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
+def _map(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     reader = ctx.reader(g.members)
     ix = variables("i", g.space)
-    body = _values(g.members, reader, ix, ctx)
-    nest = loops([ix[a] for a in order], [g.space[a] for a in order], body)
-    return g.members[-1].op.name, reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
+    body = loops([ix[a] for a in order], [g.space[a] for a in order], _values(g.members, reader, ix, ctx))
+    return nest(g.members[-1].op.name, reader, body, map_schedule, names_of(ix, order), ctx.target)
 
 
 def _accumulated(g: Group, ctx: Context, reader: Reader, ix: Index, starts: Sequence[Lit], loops: Callable[[Stmt], Stmt], terms: Sequence[Accum]) -> Stmt:
@@ -72,7 +72,7 @@ def _accumulated(g: Group, ctx: Context, reader: Reader, ix: Index, starts: Sequ
     return in_registers([t.buf for t in terms], seq(*inits, loops(seq(*terms)), _values(g.members, reader, ix, ctx)))
 
 
-def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
+def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     n = g.head
     assert n is not None
     a, b = n.inputs
@@ -90,23 +90,23 @@ def _contract(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Read
     left = reader.at(a, tuple(at_a[i] for i in range(len(at_a))))
     right = reader.at(b, tuple(at_b[i] for i in range(len(at_b))))
     term = Accum(acc, (), Bin("*", left, right) if dtype is not bool_ else Bin("and", left, right))
-    nest = _accumulated(g, ctx, reader, ix, [number(0, dtype)], lambda s: serial(summed, sizes, s), [term])
+    body = _accumulated(g, ctx, reader, ix, [number(0, dtype)], lambda s: serial(summed, sizes, s), [term])
     names = tuple(v.name for v in summed)
     if rows and cols:                                   # which of the two goes along the lanes is the schedule's to say
         order = (*(i for i in range(len(ix)) if ix[i] not in (rows[-1], cols[-1])), len(batch) + len(rows) - 1, len(ix) - 1)
-    nest = loops([ix[i] for i in order], [g.space[i] for i in order], nest)
+    body = loops([ix[i] for i in order], [g.space[i] for i in order], body)
     if 0 in sizes or not sizes:                         # nothing to add up: an outer product is a map
-        return "contract", reader, scheduled(map_schedule, nest, names_of(ix, order), ctx.target)
+        return nest("contract", reader, body, map_schedule, names_of(ix, order), ctx.target)
     if rows and cols:
-        return "contract", reader, scheduled(matmul_schedule, nest, rows[-1].name, cols[-1].name, names, ctx.target, dtype)
-    return "contract", reader, scheduled(reduce_schedule, nest, names_of(ix, order), names, ctx.target)
+        return nest("contract", reader, body, matmul_schedule, rows[-1].name, cols[-1].name, names, ctx.target, dtype)
+    return nest("contract", reader, body, reduce_schedule, names_of(ix, order), names, ctx.target)
 
 
 _START: dict[str, Callable[[DType], float]] = {"reduce_sum": lambda d: 0, "reduce_prod": lambda d: 1, "reduce_max": lowest, "reduce_min": highest}
 _OPS: dict[str, Literal["+", "*", "max", "min"]] = {"reduce_sum": "+", "reduce_prod": "*", "reduce_max": "max", "reduce_min": "min"}
 
 
-def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
+def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     n = g.head
     assert n is not None
     (x,) = n.inputs
@@ -123,11 +123,11 @@ def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader
     ks = [Var(f"k{a}") for a in _inner_order(reader, shape) if a in axes]
     sizes = [shape[int(k.name[1:])] for k in ks]
     starts = [number(_START[m.op.name](dtype), dtype) for m in heads]
-    nest = _accumulated(g, ctx, reader, free, starts, lambda s: serial(ks, sizes, s), terms)
-    nest = loops([free[i] for i in order], [g.space[i] for i in order], nest)
+    body = _accumulated(g, ctx, reader, free, starts, lambda s: serial(ks, sizes, s), terms)
+    body = loops([free[i] for i in order], [g.space[i] for i in order], body)
     if 0 in sizes or not ks:
-        return n.op.name, reader, scheduled(map_schedule, nest, names_of(free, order), ctx.target)
-    return n.op.name, reader, scheduled(reduce_schedule, nest, names_of(free, order), tuple(k.name for k in ks), ctx.target)
+        return nest(n.op.name, reader, body, map_schedule, names_of(free, order), ctx.target)
+    return nest(n.op.name, reader, body, reduce_schedule, names_of(free, order), tuple(k.name for k in ks), ctx.target)
 
 
 def _inner_order(reader: Reader, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -139,7 +139,7 @@ def _inner_order(reader: Reader, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(len(shape)))
 
 
-def _fold(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, Stmt]:
+def _fold(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     """Each element gathers: over the offsets w of a window, those whose j - w * dilation is a position times the stride."""
     n = g.head
     assert n is not None
@@ -163,5 +163,5 @@ def _fold(g: Group, ctx: Context, order: tuple[int, ...]) -> tuple[str, Reader, 
     reader, acc = ctx.reader(g.members), Buffer("acc", (), dtype, "register")
     element = reader.at(x, (*at, *offsets))
     term = Accum(acc, (), element if fits is None else Select(fits, element, number(0, dtype)))
-    nest = _accumulated(g, ctx, reader, j, [number(0, dtype)], lambda s: serial(offsets, shape[rank:], s), [term])
-    return "fold", reader, map_schedule(loops([j[a] for a in order], [g.space[a] for a in order], nest), names_of(j, order), ctx.target)
+    body = _accumulated(g, ctx, reader, j, [number(0, dtype)], lambda s: serial(offsets, shape[rank:], s), [term])
+    return nest("fold", reader, loops([j[a] for a in order], [g.space[a] for a in order], body), map_schedule, names_of(j, order), ctx.target)
