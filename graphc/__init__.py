@@ -36,6 +36,7 @@ from .trace.tape import enable_grad, no_grad
 from .trace.tensor import Tensor
 
 if _typing.TYPE_CHECKING:
+    from . import symbolic as symbolic
     from .io import load, save
 
 __version__ = "0.1.0"
@@ -49,6 +50,9 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
     if name in ("load", "save"):
         from . import io
         return getattr(io, name)
+    if name == "symbolic":
+        import importlib
+        return importlib.import_module(".symbolic", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

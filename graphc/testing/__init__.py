@@ -1,10 +1,11 @@
-"""What graphc is tested with, for those who extend it: finite differences, the oracle, bisection over the evaluators, random graphs, golden texts."""
+"""What graphc is tested with, for those who extend it: differences, the oracle, bisection over the evaluators, random graphs, golden texts."""
 from __future__ import annotations
 
 from .bisection import Difference, bisect
+from .differences import check_rule
 from .golden import compare_golden
 from .gradients import check_grads
 from .graphs import random_graph, random_inputs
 from .oracle import check_against_oracle
 
-__all__ = ["Difference", "bisect", "check_against_oracle", "check_grads", "compare_golden", "random_graph", "random_inputs"]
+__all__ = ["Difference", "bisect", "check_against_oracle", "check_grads", "check_rule", "compare_golden", "random_graph", "random_inputs"]

@@ -1,0 +1,7 @@
+"""Formulas: graphc and SymPy, both ways. `gx.symbolic.latex`, `to_sympy`, `from_sympy`.
+
+Loaded when first used: SymPy takes a third of a second to import, and no other part of graphc needs it.
+"""
+from .translate import to_sympy
+
+__all__ = ["to_sympy"]

@@ -1,0 +1,78 @@
+"""What each elementwise primitive is to SymPy: one line an op. The scalar half of the translation, and what `rules` holds the derivatives against.
+
+Not the ops' numerics: log1p(x) is log(1 + x) here, a NaN does not occur, and all symbols are real.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+from sympy import ITE, Abs, And, Eq, Expr, Integer, Max, Min, Mod, Ne, Not, Or, Piecewise, Rational, Xor
+
+from ..ops import elementwise as ops
+
+
+def _round(x: Expr) -> Expr:
+    """floor(x + 1/2), less 1 where x lies halfway above an even integer."""
+    return sympy.floor(x + Rational(1, 2)) - Piecewise((1, Eq(Mod(x, 2), Rational(1, 2))), (0, True))
+
+
+def choose(c: Any, a: Any, b: Any) -> Any:
+    """a where c, else b."""
+    c = sympy.sympify(c)
+    if c == sympy.true or a == b:
+        return a
+    if c == sympy.false:
+        return b
+    return Piecewise((a, c), (b, True))
+
+
+def indicator(c: Any) -> Expr:
+    """1 where c, else 0."""
+    return choose(c, Integer(1), Integer(0))
+
+
+MEANING: dict[Any, Callable[..., Any]] = {
+    ops.neg: lambda x: -x,
+    ops.abs_: Abs,
+    ops.sign: sympy.sign,
+    ops.floor: sympy.floor,
+    ops.ceil: sympy.ceiling,
+    ops.round_: _round,
+    ops.exp: sympy.exp,
+    ops.expm1: lambda x: sympy.exp(x) - 1,
+    ops.log: sympy.log,
+    ops.log1p: lambda x: sympy.log(1 + x),
+    ops.sqrt: sympy.sqrt,
+    ops.rsqrt: lambda x: 1 / sympy.sqrt(x),
+    ops.sin: sympy.sin,
+    ops.cos: sympy.cos,
+    ops.tan: sympy.tan,
+    ops.asin: sympy.asin,
+    ops.acos: sympy.acos,
+    ops.atan: sympy.atan,
+    ops.tanh: sympy.tanh,
+    ops.erf: sympy.erf,
+    ops.isnan: lambda x: sympy.false,
+    ops.isfinite: lambda x: sympy.true,
+    ops.stop_gradient: lambda x: x,
+    ops.add: lambda a, b: a + b,
+    ops.sub: lambda a, b: a - b,
+    ops.mul: lambda a, b: a * b,
+    ops.div: lambda a, b: a / b,
+    ops.floordiv: lambda a, b: sympy.floor(a / b),
+    ops.mod: lambda a, b: a - sympy.floor(a / b) * b,
+    ops.pow_: lambda a, b: a**b,
+    ops.atan2: sympy.atan2,
+    ops.maximum: Max,
+    ops.minimum: Min,
+    ops.lt: lambda a, b: a < b,
+    ops.le: lambda a, b: a <= b,
+    ops.eq: Eq,
+    ops.ne: Ne,
+    ops.where: choose,
+}
+LOGIC: dict[Any, Callable[..., Any]] = {                                # of bools; of integers, bits have no formula
+    ops.and_: And, ops.or_: Or, ops.xor: Xor, ops.not_: Not, ops.where: ITE, ops.eq: lambda a, b: Not(Xor(a, b)), ops.ne: Xor,
+}
