@@ -21,7 +21,8 @@ from .ir.journal import Journal
 from .ir.node import Graph
 from .ir.walk import all_nodes
 from .llvm.cache import Store, compiler_id, hashed, host_abi
-from .llvm.entry import ArrayParam, ScalarParam, entry_text
+from .llvm.entry import ArrayParam, ScalarParam
+from .llvm.guard import entries_text
 from .llvm.table import Layout
 
 Array = np.ndarray[Any, Any]
@@ -149,7 +150,7 @@ class Recipe:
         module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads)
         clock("emit")
         parameters, slots = parameters_of(self.graph, _inputs(program), layout)
-        text = "\n".join([module.text, entry_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
+        text = "\n".join([module.text, entries_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
         clock("entry")
         return Build(optimized, program, plan, lives, layout, text, module.arena_bytes, threads)
 

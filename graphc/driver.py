@@ -8,15 +8,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .core import fork
 from .core.errors import GraphError, GraphTypeError
+from .core.fork import running
 from .core.loc import user_loc
 from .core.options import Options
 from .core.types import TensorType
@@ -32,9 +31,8 @@ from .trace.tensor import Tensor
 
 if TYPE_CHECKING:
     from .executable import Executable, MemoryPlan, Report
+    from .quick import Quick
 
-_running = threading.RLock()                            # steps with states run one at a time: two functions may share parameters
-fork.hold(_running, 0)                                  # and a child is forked between two, never with a step or a compilation half done
 _KEEP = 8                                               # variants of equal arguments that are kept: old ones of a rebound net go
 
 
@@ -74,10 +72,18 @@ class Variant:
         try:
             results = executable(inputs)
         finally:                                                        # interrupted just behind the step, it has happened
-            for storage in t.written:
-                storage.version += 1
-        for a in t.grads:
+            t.wrote()
+        self.leave(results)
+        return self.result(results)
+
+    def leave(self, results: Sequence[Any]) -> None:
+        """Let every .grad be what the function leaves there."""
+        for a in self.traced.grads:
             self._leave(a, results)
+
+    def result(self, results: Sequence[Any]) -> Any:
+        """What the function returns."""
+        t = self.traced
         if t.out_tree is tree.LEAF:
             is_output, x = t.out_leaves[0]
             return results[x] if is_output else _fresh(x)
@@ -93,7 +99,7 @@ class Variant:
             if tensor._grad is None or tensor._grad.status != "inside":
                 tensor.set_grad(None)
                 assert tensor._grad is not None
-                tensor._grad.status = "inside"
+                tensor._grad.become(None, "inside")
             return
         if a.storage is None or a.after == "none":
             cell = tensor._grad
@@ -104,7 +110,7 @@ class Variant:
         assert cell is not None
         assert cell.storage is a.storage
         if cell.status != "value":
-            cell.tensor, cell.status = Tensor.from_storage(a.storage), "value"
+            cell.become(Tensor.from_storage(a.storage), "value")
 
 
 def _fresh(x: Any) -> Any:
@@ -133,7 +139,7 @@ class CompiledFunction:
         self._symbolic: list[Variant] = []
         self._seen: dict[Any, list[tuple[tuple[int, ...], ...]]] = {}   # shapes by everything else, for what is said about a new one
         self._last: tuple[Any, Variant, Executable] | None = None
-        self._quick: list[tuple[Any, Any]] | None = None                # dtypes and shapes of the last call, if it was of plain arrays
+        self._quick: Quick | None = None                                # the last call again, where it is of plain arguments
         self._names: dict[tree.TreeDef, list[str]] = {}
         self._bound: dict[Any, CompiledFunction] = {}                   # of objects without a __dict__
 
@@ -165,24 +171,41 @@ class CompiledFunction:
         if current.tracer is not None:                                  # within another trace: a part of it
             return self.fn(*args, **kwargs)
         quick = self._quick
-        if quick is not None and not kwargs and len(args) == len(quick):
-            for a, (dtype, shape) in zip(args, quick):
-                if type(a) is not np.ndarray or a.dtype is not dtype or a.shape != shape:
-                    break
-            else:
-                with _running:
-                    last = self._last
-                    if last is not None and self._quick is quick and last[1].traced.holds():
-                        return last[1].enter(list(args), last[2])
+        if quick is not None and not kwargs:
+            with running:
+                result = quick.run(args)
+            if result is not NotImplemented:
+                return result
         call = arguments.take_apart(args, kwargs, self._leaf_names)
-        with _running:
-            last = self._last
-            if last is not None and last[0] == call.keys and last[1].keys.treedef == call.treedef and last[1].traced.holds():
-                return last[1].run(call.leaves, last[2])
-            variant, executable = self._find(call)
-            self._last = call.keys, variant, executable
-            self._quick = _quick_check(args, kwargs)
-            return variant.run(call.leaves, executable)
+        with running:
+            variant, executable = self._fitting(call)
+            result = variant.run(call.leaves, executable)
+            if not kwargs and (quick is None or quick.variant is not variant or not quick.current()):
+                self._quick = _quick(variant, executable, args, call)
+            return result
+
+    def bind(self, *args: Any, **kwargs: Any) -> Bound:
+        """The step on these very arguments, for loops that fill the same buffers again and again: `again = step.bind(x, y)`, then `again()`.
+
+        Nothing of the arguments is looked at any more, so arrays must be such as the step reads where they are (C-contiguous, aligned, of an element type of
+        graphc's in native byte order), and their memory must stay where it is: no `x.resize(...)`. What is not an argument is noticed as in every
+        call: `param_groups`, `net.eval()`, a rebound name. Results are those of a call: each is the caller's own, never written again.
+
+        >>> import numpy as np, graphc as gx
+        >>> x = np.zeros(3)
+        >>> again = gx.compile(lambda x: gx.sum(x * x)).bind(x)
+        >>> x[:] = 1, 2, 3
+        >>> again().item()
+        14.0
+        """
+        return Bound(self, args, kwargs)
+
+    def _fitting(self, call: Arguments) -> tuple[Variant, Executable]:
+        """The variant and the executable for a call: those of the last one, if they still fit."""
+        last = self._last
+        if last is None or last[0] != call.keys or last[1].keys.treedef != call.treedef or not last[1].traced.holds():
+            last = self._last = call.keys, *self._find(call)
+        return last[1], last[2]
 
     # ---- variants ----------------------------------------------------------------------------------------------------------------
 
@@ -236,7 +259,7 @@ class CompiledFunction:
         """Trace ahead of the first call, from arrays or `gx.Spec`s. A Spec with names fits every size >= 1 of its axes."""
         call = arguments.take_apart(args, kwargs, self._leaf_names)
         types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
-        with _running:
+        with running:
             traced = function.trace(self.fn, call, types, self.options.keep_grads)
         return Lowered(self, Variant(traced, call, self.options))
 
@@ -276,15 +299,71 @@ def _say(text: str, *args: Any) -> None:
     logging.getLogger("graphc").info(text, *args)
 
 
-def _quick_check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, Any]] | None:
-    """What a call of plain arrays is recognised by: the dtype objects themselves (so native byte order) and the shapes."""
-    if kwargs or not all(type(a) is np.ndarray and a.dtype.isbuiltin == 1 and a.dtype.isnative for a in args):
-        return None
-    return [(a.dtype, a.shape) for a in args]
-
-
 def _shape(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
+class Bound:
+    """A compiled function with its arguments: see `CompiledFunction.bind`."""
+
+    def __init__(self, owner: CompiledFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._owner, self._args, self._kwargs = owner, args, kwargs
+        self._quick: Quick | None = None
+        call = arguments.take_apart(args, kwargs, owner._leaf_names)
+        for name, x, key in zip(owner._leaf_names(call.treedef), call.leaves, call.keys):
+            if key[0] == "array":
+                _refuse_unreadable(name, x)
+        with running:
+            self._bind(call, *owner._fitting(call))
+
+    def _bind(self, call: Arguments, variant: Variant, executable: Executable) -> None:
+        from .executable import Native
+        if isinstance(executable, Native):
+            from .quick import of_leaves
+            self._quick = of_leaves(variant, executable, call.leaves)
+
+    def __call__(self) -> Any:
+        """Run the step on what the arrays hold now."""
+        owner, quick = self._owner, self._quick
+        if current.tracer is not None:                                  # within another trace: a part of it
+            return owner(*self._args, **self._kwargs)
+        if quick is not None:
+            with running:
+                result = quick.run(())
+            if result is not NotImplemented:
+                return result
+        call = arguments.take_apart(self._args, self._kwargs, owner._leaf_names)
+        with running:
+            variant, executable = owner._fitting(call)
+            result = variant.run(call.leaves, executable)
+            if quick is not None and (quick.variant is not variant or not quick.current()):
+                self._bind(call, variant, executable)
+            return result
+
+
+def _quick(variant: Variant, executable: Executable, args: tuple[Any, ...], call: Arguments) -> Quick | None:
+    """The short way for the next call like this one."""
+    from .executable import Native
+    if not isinstance(executable, Native):
+        return None
+    from .quick import of_call
+    return of_call(variant, executable, args, call)
+
+
+def _refuse_unreadable(name: str, x: Any) -> None:
+    """Where a step would need a copy of an array, binding it would be wrong: the copy would be of what it holds now."""
+    if not isinstance(x, np.ndarray):
+        why = f"it is a {type(x).__name__}"
+    elif x.dtype.isbuiltin != 1 or not x.dtype.isnative:
+        why = f"its element type is {x.dtype!r}"
+    elif not x.flags.c_contiguous:
+        why = "it is not C-contiguous"
+    elif not x.flags.aligned:
+        why = "its data are not aligned"
+    else:
+        return
+    raise GraphTypeError(f"bind needs arrays that the step reads where they are, and {name} is not one", op="bind", at=user_loc(), why=why,
+                         fix=f"a buffer: {name} = numpy.ascontiguousarray({name}, numpy.float32), filled anew before every call; or the call itself")
 
 
 class Lowered:
@@ -311,7 +390,7 @@ class Lowered:
         if dims != sizes.keys():
             raise GraphError(f"the sizes {', '.join(sorted(dims)) or 'of this function'} are " + ("symbolic" if dims else "all numbers"),
                              at=user_loc(), why="machine code is made for numbers", fix=f"pass {', '.join(f'{d}=64' for d in sorted(dims)) or 'no sizes'}")
-        with _running:
+        with running:
             return self._variant.executable(dict(sizes))
 
     def text(self, stage: str = "graph", **sizes: int) -> str:

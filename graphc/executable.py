@@ -6,8 +6,6 @@ the states' memory belongs to their storages and is changed in place.
 from __future__ import annotations
 
 import math
-import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .core.errors import GraphError, GraphIndexError
+from .core.fork import running
 from .core.options import Options
 from .core.pause import no_collection
 from .core.types import MAX_BYTES, TensorType
@@ -28,6 +27,7 @@ from .trace.storage import Storage, aligned_empty
 
 if TYPE_CHECKING:
     from .build import Build, Manifest, Recipe
+    from .frame import Frame
 
 Array = np.ndarray[Any, Any]
 
@@ -132,7 +132,7 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
         if store is not None and key is not None:
             recipe.keep(store, key, manifest, name)
             clock("keep")
-    code = jit.load(obj, ("step", "entry"))
+    code = jit.load(obj, ("step", "entry", "again", "guard"))
     clock("load")
     for storage, order in zip(storages, manifest.orders, strict=True):
         storage.relayout(order)
@@ -203,49 +203,35 @@ def _bytes(t: TensorType) -> int:
     return math.prod(t.static_shape) * t.dtype.itemsize if t.is_static else 0
 
 
-LENT = 1 << 16                                          # bytes from which a result is handed out without a copy
-_COUNTS_REFERENCES = sys.implementation.name == "cpython"
-
-
-def _is_held(results: list[Array], k: int) -> bool:
-    """Does somebody else still have the k-th result, or a view of its memory? Then the step must not write there."""
-    return sys.getrefcount(results[k]) > 2 or sys.getrefcount(results[k].base) > 2
-
-
 class Native:
-    """A graph as machine code. One call at a time: a lock keeps a second thread out until the results are copied. With threads, that lock is the
-    pool's, and the GIL is released while the step runs."""
+    """A graph as machine code. One call at a time, of all steps: `running` keeps a second thread out until the results are copied. With threads, the GIL is
+    released while the step runs."""
 
     def __init__(self, recipe: Recipe, report: Report, manifest: Manifest, code: Any, storages: Sequence[Storage], made: Build | None) -> None:
-        from .build import parameters_of
-        from .llvm import entry
-
         graph, layout, threads = recipe.graph, manifest.layout, manifest.threads
         self.graph, self.report, self._recipe, self._manifest, self._made = graph, report, recipe, manifest, made
         if made is None:
             report.remake = self._build
-        self._storages, self._code, self._lock = list(storages), code, threading.Lock()
+        self._storages, self._code = list(storages), code
         self._arena = aligned_empty((manifest.arena_bytes + 64,), np.dtype(np.uint8))
-        self._cells = np.zeros(max(1, layout.scalars), np.uint64)
-        self._results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in manifest.results]
         self._constants = [_aligned(a) for a in manifest.constants]
-        self._table = np.zeros(layout.size, np.uint64)
-        self._table[0] = self._arena.ctypes.data
-        kinds = (("scalar", [self._cells.ctypes.data + 8 * k for k in range(layout.scalars)]), ("state", [s.address for s in storages]),
-                 ("constant", [a.ctypes.data for a in self._constants]), ("result", [a.ctypes.data for a in self._results]))
-        for kind, addresses in kinds:
+        self._shared = np.zeros(layout.size, np.uint64)
+        self._shared[0] = self._arena.ctypes.data
+        for kind, addresses in (("state", [s.address for s in storages]), ("constant", [a.ctypes.data for a in self._constants])):
             for k, address in enumerate(addresses):
-                self._table[layout.index(kind, k)] = address
-        parameters, places = parameters_of(graph, manifest.inputs, layout)
-        self._slots: list[tuple[Any, int, Array | None]] = [(p, at, self._cells[slot:][:1] if kind == "scalar" else None)
-                                                            for p, at, (kind, slot) in zip(parameters, places, manifest.inputs)]
-        table, keep = self._table.ctypes.data, (code, self._table)
-        self._step = entry.slow_entry(code.address("step"), table, keep, release_gil=threads > 1)
-        self._enter = entry.make_entry(code.address("entry"), table, keep) if entry.self_test() else None
-        self._n_out = len(graph.outputs)
-        # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
-        self._lent = {k: layout.index("result", k) for k, r in enumerate(self._results[:self._n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
-        self._team = _Team(threads, layout, self._table) if threads > 1 else None
+                self._shared[layout.index(kind, k)] = address
+        self.team = _Team(threads, layout, self._shared) if threads > 1 else None
+        self.prints = manifest.prints
+        self.frame = self.new_frame()
+
+    def new_frame(self) -> Frame:
+        """One more way in."""
+        from .build import parameters_of
+        from .frame import Frame
+
+        m = self._manifest
+        params, _ = parameters_of(self.graph, m.inputs, m.layout)
+        return Frame(self._shared, m.layout, params, m.inputs, m.results, len(self.graph.outputs), self._code)
 
     def _build(self) -> Build:
         """The stages before LLVM's; made anew where the code came from the cache."""
@@ -266,38 +252,30 @@ class Native:
     def llvm(self) -> str: return self._build().llvm
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        with self._lock if self._team is None else self._team.pool.lock:
-            if self._team is not None:
-                self._team.ready()
-            for k, at in self._lent.items():
-                if _is_held(self._results, k):
-                    self._results[k] = fresh = aligned_empty(self._results[k].shape, self._results[k].dtype)
-                    self._table[at] = fresh.ctypes.data
-            status = self._enter(*inputs) if self._enter is not None else -1
+        frame = self.frame
+        with running:
+            self.begin(frame)
+            status = frame.enter(*inputs) if frame.enter is not None else -1
             if status == -1:
-                status = self._slowly(inputs)
+                alive = frame.fill(inputs)
+                status = frame.step()
+                del alive
             if status:
                 raise self._failure(status, inputs)
-            out = [r[()] if r.ndim == 0 else r if k in self._lent else r.copy() for k, r in enumerate(self._results[:self._n_out])]
-            for label, value in zip(self._manifest.prints, self._results[self._n_out:]):
-                print(f"{label}{value}")
-        return out
+            return self.end(frame)
 
-    def _slowly(self, inputs: Sequence[Any]) -> int:
-        """Enter with whatever NumPy can turn into the right arrays: the copies live until the step is over."""
-        alive = []
-        for x, (p, slot, cell) in zip(inputs, self._slots, strict=True):
-            if cell is not None:
-                cell.view(p.dtype.numpy)[0] = x
-                continue
-            array = np.ascontiguousarray(x, p.dtype.numpy)
-            if array.shape != p.shape:
-                raise GraphError(f"an argument should have shape {p.shape}, got {array.shape}")
-            if array.ctypes.data % p.dtype.itemsize:
-                array = array.copy()
-            alive.append(array)
-            self._table[slot] = array.ctypes.data
-        return int(self._step())
+    def begin(self, frame: Frame) -> None:
+        """Before a frame is entered, by whoever holds the lock `running`."""
+        if self.team is not None:
+            self.team.ready(frame)
+        if frame.lent:
+            frame.renew()
+
+    def end(self, frame: Frame) -> list[Any]:
+        """What it has given."""
+        for label, value in zip(self.prints, frame.results[frame.n_out:]):
+            print(f"{label}{value}")
+        return frame.take()
 
     def _failure(self, status: int, inputs: Sequence[Any]) -> GraphError:
         """What the status says; the oracle, which sees the same inputs and unchanged states, knows which index it was."""
@@ -327,7 +305,7 @@ class Native:
             case _: raise GraphError(f"there is no stage {stage!r}", fix='"graph", "loops", "llvm" or "asm"')
 
     def memory_plan(self) -> MemoryPlan:
-        return MemoryPlan(self._arena.nbytes - 64, sum(s.array.nbytes for s in self._storages), sum(r.nbytes for r in self._results),
+        return MemoryPlan(self._arena.nbytes - 64, sum(s.array.nbytes for s in self._storages), sum(r.nbytes for r in self.frame.results),
                           sum(c.nbytes for c in self._constants), self._manifest.regions)
 
     def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
@@ -339,7 +317,7 @@ class Native:
         if status:
             raise self._failure(status, inputs)
         by = {(r.where, r.slot): m for r, m in memory.items() if r.where != "arena"}
-        outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:self._n_out])]
+        outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:len(self.graph.outputs)])]
         new = []
         for k, home in enumerate(self.program.states):
             physical = by["state", k].view(home.type.dtype.numpy).reshape(home.physical)
@@ -353,17 +331,17 @@ class _Team:
     def __init__(self, threads: int, layout: Any, table: Array) -> None:
         from .llvm.runtime import pool
 
-        self.pool, self.threads, self._table, self._now = pool, threads, table, (0, 0)
+        self.pool, self.threads = pool, threads
         self._count, self._busy = layout.index("threads"), layout.index("busy")
         table[layout.index("pool")] = pool.address
         pool.enter(id(self))
         weakref.finalize(self, pool.leave, id(self)).atexit = False
 
-    def ready(self) -> None:
+    def ready(self, frame: Frame) -> None:
         """As many workers as the step takes, or as the system gives, are there to be woken."""
         now = self.pool.ready(self.threads), self.pool.forks
-        if now != self._now:
-            self._table[self._count], self._table[self._busy], self._now = now[0], 0, now
+        if now != frame.workers:
+            frame.table[self._count], frame.table[self._busy], frame.workers = now[0], 0, now
 
 
 def _aligned(a: Array) -> Array:

@@ -29,7 +29,8 @@ FLOORS = {
     "viz": "core ir loop",
     "symbolic": "core ir ops trace",
 }
-ROOF = {"driver", "executable", "build", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}      # and graphc/__init__.py itself
+# The roof, and graphc/__init__.py itself.
+ROOF = {"driver", "executable", "build", "frame", "quick", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:

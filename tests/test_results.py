@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.executable import LENT, Native
+from graphc.executable import Native
+from graphc.frame import LENT
 
 
 @pytest.fixture

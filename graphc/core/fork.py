@@ -6,9 +6,11 @@ the order of their ranks, which is the order in which everybody else who needs s
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
-_locks: list[tuple[int, Any]] = []
+running = threading.RLock()                             # held by whoever compiles or runs a step: two may share parameters and workers, so one at a time
+_locks: list[tuple[int, Any]] = [(0, running)]          # and a child is forked between two, never with one half done
 
 
 def hold(lock: Any, rank: int) -> None:

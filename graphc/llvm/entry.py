@@ -69,11 +69,16 @@ Param = ArrayParam | ScalarParam
 
 
 def entry_text(params: Sequence[Param], slots: Sequence[int], busy: int | None = None) -> str:
-    """LLVM text of @entry(self, args, nargs), for positional arguments `params` whose table entries are `slots`.
+    """LLVM text of @entry(self, args, nargs), for positional arguments `params` whose table entries are `slots`, and of what it calls.
 
     `busy` names a table entry of its own, 0 at first. With it the GIL is released while the step runs, which costs some 40 ns, and a second
     thread that enters meanwhile gets BUSY. Without it the GIL is held, and threads wait at the call.
     """
+    return function_text("entry", params, slots, busy) + EXTERNAL
+
+
+def function_text(name: str, params: Sequence[Param], slots: Sequence[int], busy: int | None) -> str:
+    """One such function."""
     e = _Entry()
     e.do(f"%count = icmp eq i64 %nargs, {len(params)}")
     e.require("%count")
@@ -101,7 +106,7 @@ def entry_text(params: Sequence[Param], slots: Sequence[int], busy: int | None =
     e.do("%wide = sext i32 %status to i64", "%result = call ptr @PyLong_FromLongLong(i64 %wide)", "ret ptr %result", "refused:",
          f"%refusal = call ptr @PyLong_FromLongLong(i64 {REFUSED})", "ret ptr %refusal")
     body = "\n".join(line if line.endswith(":") else f"  {line}" for line in e.lines)
-    return f"define ptr @entry(ptr %self, ptr %args, i64 %nargs) nounwind {{\n  %overflow = alloca i32, align 4\n{body}\n}}\n{EXTERNAL}"
+    return f"define ptr @{name}(ptr %self, ptr %args, i64 %nargs) nounwind {{\n  %overflow = alloca i32, align 4\n{body}\n}}\n"
 
 
 class _Entry:
@@ -200,13 +205,23 @@ def make_entry(address: int, table: int, keep_alive: object) -> Callable[..., in
     It takes the arguments by position and returns the step's status, REFUSED or BUSY. It keeps `keep_alive` (the code, the table and what the table
     points to) alive, and the garbage collector sees that it does.
     """
-    assert self_test(), "this Python's objects are laid out otherwise: enter by slow_entry"
+    return builtin(b"step", address, words(table), keep_alive)
+
+
+def words(table: int) -> bytes:
+    """The `self` of a function over `entry_text`."""
     pointers = table, id(np.ndarray), id(float), id(int), id(True), id(False), *(id(d.numpy) for d in ALL)
-    definition = _MethodDef(b"step", address, METH_FASTCALL, b"Enter a native step. Returns its status.")
+    return struct.pack(f"{len(pointers)}P", *pointers)
+
+
+def builtin(name: bytes, address: int, own: bytes, keep_alive: object) -> Callable[..., int]:
+    """A METH_FASTCALL function of Python over native code, whose `self` is `own`."""
+    assert self_test(), "this Python's objects are laid out otherwise: enter by slow_entry"
+    definition = _MethodDef(name, address, METH_FASTCALL, b"Enter a native step. Returns its status.")
     new = ctypes.pythonapi.PyCFunction_NewEx
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object)(ctypes.cast(new, ctypes.c_void_p).value or 0)
     held = keep_alive, definition                               # as the function's module, which nobody asks for and it holds to its end
-    function: Callable[..., int] = new(ctypes.addressof(definition), struct.pack(f"{len(pointers)}P", *pointers), held)
+    function: Callable[..., int] = new(ctypes.addressof(definition), own, held)
     return function
 
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from ..core.fork import running
 from .detect import host
 from .jit import Code, compile_text, load
 from .spmd import ALIVE, LINE, STOP, doorbell, worker_text
@@ -76,19 +77,18 @@ def allowed(threads: int) -> int:
 
 
 class Pool:
-    """The workers of this process, shared by every function with threads; whoever enters a step holds `lock`. Its memory stays where it is."""
+    """The workers of this process, shared by every function with threads; whoever enters a step holds `running`. Its memory stays where it is."""
 
     def __init__(self) -> None:
         self._memory = ctypes.create_string_buffer(LINE * (MOST + 2) + LINE)
         self.address = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % LINE
-        self.lock = threading.RLock()
         self.running = 1                                        # threads that can enter, the caller's included
         self._most, self.forks = MOST, 0
         self._threads: dict[int, threading.Thread] = {}
         self._users: set[int] = set()
 
     def ready(self, threads: int) -> int:
-        """How many threads can enter now: `threads`, unless the system gives no more. The caller holds the lock."""
+        """How many threads can enter now: `threads`, unless the system gives no more. The caller holds `running`."""
         return threads if self.running >= threads else self._start(min(threads, self._most))
 
     def _start(self, threads: int) -> int:
@@ -116,7 +116,7 @@ class Pool:
 
     def stop(self, patience: float = 10.0) -> None:
         """End the workers, once no step runs."""
-        if not self.lock.acquire(timeout=patience):
+        if not running.acquire(timeout=patience):
             return                                              # at exit, with a thread still inside a step: leave it alone
         try:
             if self._threads:
@@ -131,7 +131,7 @@ class Pool:
                 self._threads.clear()
                 ctypes.c_int32.from_address(self.address + STOP).value = 0
         finally:
-            self.lock.release()
+            running.release()
 
     def _word(self, worker: int, offset: int) -> ctypes.c_int32:
         return ctypes.c_int32.from_address(self.address + LINE * (1 + worker) + offset)
@@ -139,7 +139,7 @@ class Pool:
     def forget(self) -> None:
         """In the child of a fork, where no worker lives: as on the first day, but for the users."""
         ctypes.memset(self.address, 0, LINE * (MOST + 2))
-        self.lock, self.running, self._most, self.forks = threading.RLock(), 1, MOST, self.forks + 1
+        self.running, self._most, self.forks = 1, MOST, self.forks + 1
         self._threads.clear()
 
 

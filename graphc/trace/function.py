@@ -6,7 +6,7 @@ afterwards, and what must still hold for the graph to be the function's (`holds`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ from ..ops import leaf
 from . import tree
 from .arguments import Arguments, leaf_names, scalar_dtype
 from .guards import Captured, Constant, captures, process, structure
-from .storage import Storage
+from .scalar import Source
+from .storage import Storage, Writer
 from .tensor import Tensor
 from .tracer import GradEntry, Tracer
 
@@ -46,7 +47,7 @@ class Traced:
     array_leaves: list[int]                             # which leaves of the call are the graph's array inputs
     array_types: list[TensorType]
     number_leaves: list[int]
-    sources: list[Callable[[], Any]]
+    sources: list[Source]
     out_tree: tree.TreeDef
     out_leaves: list[tuple[bool, Any]]                  # (True, which output) or (False, the value itself)
     grads: list[GradAction]
@@ -57,6 +58,7 @@ class Traced:
     dims: frozenset[str]
     epoch: int = 0
     written: tuple[Storage, ...] = ()
+    writer: Writer = field(default_factory=Writer)
 
     def __post_init__(self) -> None:
         self.written = tuple(s for s, state in zip(self.storages, self.graph.states) if state.write is not state.read)
@@ -69,15 +71,30 @@ class Traced:
                 continue                                                # the usual case, in line
             if not c.holds():
                 return False
+        return self.structure_holds() and self.gradients_hold()
+
+    def structure_holds(self) -> bool:
+        """Are Modules, optimizers and leaves as they were?"""
         if self.epoch != process.count:
+            now = process.count
             if any(structure(obj) != s for obj, s in self.depended):
                 return False
-            self.epoch = process.count
+            self.epoch = now
+        return True
+
+    def gradients_hold(self) -> bool:
+        """Is each .grad there, or not there, as the trace has it?"""
         for t, is_none in self.grad_guards:
             cell = t._grad
             if (cell is None or cell.status == "none") is not is_none:
                 return False
         return True
+
+    def wrote(self) -> None:
+        """A step has run."""
+        if self.writer.lost:
+            self.writer.claim(self.written)
+        self.writer.count += 1
 
 
 def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorType | None], keep_grads: bool = False) -> Traced:

@@ -35,6 +35,7 @@ class _Epoch:
 
 
 process = _Epoch()
+gradients = _Epoch()                                    # how often any .grad has come, gone or changed its place
 
 
 def bump(obj: Any) -> None:

@@ -4,6 +4,7 @@ In a trace each is a 0-d input of the step, read anew before every call; outside
 """
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,21 @@ from ..core.types import TensorType
 from ..ir.node import recording
 from .tape import current
 from .tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a run-time number lives: under a key of a dict, or at a place of the tuple that is there. Called, it says the number now."""
+
+    where: dict[str, Any] = field(repr=False)
+    key: str
+    index: int | None = None
+
+    def __call__(self) -> int | float:
+        value = dict.__getitem__(self.where, self.key)
+        if self.index is not None:
+            value = value[self.index]
+        return value if type(value) is float or type(value) is int else number(value, f"param_groups entry {self.key!r}")
 
 
 class Scalar(Tensor):
@@ -36,7 +52,7 @@ class Scalar(Tensor):
         self._value, self._node = np.asarray(self._number, self.dtype.numpy), None
 
     def _traced_node(self, tracer: Any) -> Any:
-        return tracer.capture(self) if tracer.is_body else tracer.scalar(id(self), lambda: self._number, self.dtype, self.name or "scalar")
+        return tracer.capture(self) if tracer.is_body else tracer.scalar(id(self), Source(self.__dict__, "_number"), self.dtype, self.name or "scalar")
 
 
 Scalar.result_type = Tensor
@@ -86,11 +102,8 @@ class ParamGroup(dict[str, Any]):
 
     def scalar(self, key: str, index: int | None = None) -> Any:
         """group[key] (or group[key][index]): a weak Tensor in a trace, read anew before every call; the plain number outside."""
-        def source() -> float:
-            value = self.now(key) if index is None else self.now(key)[index]
-            return value if type(value) is float else float(number(value, f"param_groups entry {key!r}"))
-
-        now, tracer = source(), None if current.tracer is None else current.tracer.root
+        source = Source(self, key, index)
+        now, tracer = float(source()), None if current.tracer is None else current.tracer.root
         if tracer is None:
             return now
         with recording(tracer.recorder):

@@ -5,6 +5,7 @@ argument ever aliases a state. The axes may lie in another order than the user s
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,27 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return out
 
 
-class Storage:
-    """Aligned memory of fixed shape and dtype, with a name for printing. `version` counts the writes."""
+class Writer:
+    """A step counts here the runs that wrote its states, once for all of them: a storage's version follows the count of who wrote it last."""
 
-    __slots__ = ("__weakref__", "_physical", "array", "dtype", "fixed", "name", "order", "shape", "version")
+    __slots__ = ("count", "lost")
+
+    def __init__(self) -> None:
+        self.count, self.lost = 0, True                             # lost: somebody else has written one of the storages since `claim`
+
+    def claim(self, storages: Sequence[Storage]) -> None:
+        """From now on these follow this writer. Their versions stay as they are."""
+        for s in storages:
+            before, version = s.clock[0], s.version
+            before.lost = True
+            s.clock = self, version - self.count
+        self.lost = False
+
+
+class Storage:
+    """Aligned memory of fixed shape and dtype, with a name for printing. `version` grows with every write."""
+
+    __slots__ = ("__weakref__", "_physical", "array", "clock", "dtype", "fixed", "name", "order", "shape")
 
     def __init__(self, value: Any, name: str = "") -> None:
         value = np.asarray(value)
@@ -40,7 +58,7 @@ class Storage:
         self.name, self.dtype, self.shape = name, dtype, tuple(value.shape)
         self.order: tuple[int, ...] = tuple(range(value.ndim))      # the logical axis at each physical place
         self.fixed = False
-        self.version = 0
+        self.clock: tuple[Writer, int] = Writer(), 0                # the version is their sum
         self._allocate(value)
 
     def _allocate(self, value: Array) -> None:
@@ -51,6 +69,17 @@ class Storage:
     @property
     def type(self) -> TensorType:
         return TensorType(self.shape, self.dtype)
+
+    @property
+    def version(self) -> int:
+        """Equal only while nothing has been written."""
+        writer, base = self.clock
+        return writer.count + base
+
+    def touch(self) -> None:
+        """It has been written."""
+        writer, base = self.clock
+        self.clock = writer, base + 1
 
     @property
     def address(self) -> int:
@@ -73,7 +102,7 @@ class Storage:
             got = f"{from_numpy(value.dtype) or value.dtype}[{','.join(map(str, value.shape))}]"
             raise GraphError(f"{self.name or 'this state'} is {self.type} and cannot take {got}")
         self.array[...] = value
-        self.version += 1
+        self.touch()
 
     def numpy(self) -> Array:
         """A copy, C-contiguous in the logical order of the axes."""

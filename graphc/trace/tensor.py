@@ -19,7 +19,7 @@ from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ops import leaf
-from .guards import bump
+from .guards import bump, gradients
 from .methods import Methods, function, functions
 from .storage import Array, Storage
 from .tape import HookFn, current, eager, no_grad
@@ -36,6 +36,11 @@ class GradCell:
         self.tensor: Tensor | None = None
         self.storage: Storage | None = None             # once a compiled function reads and writes it in place
         self.status = "none"                            # "none", "value", or "inside": it lives only inside a compiled step
+
+    def become(self, tensor: Tensor | None, status: str) -> None:
+        """Between calls, every change of a .grad is one of these: steps that look at it compare the count first."""
+        self.tensor, self.status = tensor, status
+        gradients.count += 1
 
 
 class Hook:
@@ -421,7 +426,7 @@ class Tensor(Methods):
         if cell.storage is not None:
             cell.storage.assign(np.zeros(cell.storage.shape, cell.storage.dtype.numpy) if value is None else value._array())
             value = None if value is None else Tensor.from_storage(cell.storage)
-        cell.tensor, cell.status = value, "none" if value is None else "value"
+        cell.become(value, "none" if value is None else "value")
 
     def bind_grad(self) -> Storage:
         """The storage of .grad, from now on for good: a compiled function reads and writes it."""

@@ -22,6 +22,7 @@ from .storage import Array, Storage
 from .tape import Tape, current
 
 if TYPE_CHECKING:
+    from .scalar import Source
     from .tensor import Tensor
 
 __all__ = ["Cell", "GradEntry", "Tracer", "bump", "depends", "on_failure", "phase", "scope"]
@@ -68,7 +69,7 @@ class Tracer(Tape):
         self.scopes: list[str] = list(parent.scopes) if parent else []
         self.cells: dict[Storage, Cell] = {}
         self.names: dict[Storage, str] = {}             # full names of states, as the outermost module says them
-        self.scalars: dict[Hashable, tuple[Node, Callable[[], Any]]] = {}
+        self.scalars: dict[Hashable, tuple[Node, Source]] = {}
         self.active: set[Node] = set()                  # nodes with an ancestor that requires a gradient
         self.grads: dict[Tensor, GradEntry] = {}
         self.depends_on: dict[int, Any] = {}
@@ -155,7 +156,7 @@ class Tracer(Tape):
         assert node.type == storage.type, (node, storage)
         self.cell(storage).now = node
 
-    def scalar(self, key: Hashable, source: Callable[[], Any], dtype: DType, name: str) -> Node:
+    def scalar(self, key: Hashable, source: Source, dtype: DType, name: str) -> Node:
         """A number that is read anew before every call; a run-time argument of the step."""
         if key not in self.scalars:
             self.scalars[key] = self.input(name, TensorType((), dtype)), source

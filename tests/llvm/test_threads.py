@@ -188,7 +188,7 @@ def test_one_thread_and_short_steps_have_no_pool(monkeypatch: pytest.MonkeyPatch
         f = gx.compile(lambda x: gx.tanh(x) * 2.0, threads=threads, cache=False)
         f(np.ones((3, 4), np.float32))
         assert team_of(f) == 1
-        assert f.lowered.executable()._team is None
+        assert f.lowered.executable().team is None
         texts.append(f.lowered.text("llvm"))
     assert texts[0] == texts[1]
     assert not any(word in texts[0] for word in ("@ring", "@barrier", "@syscall", "%pool", "PyEval_SaveThread()\n  "))
