@@ -1,0 +1,83 @@
+"""What one way into a native step has of its own: the table of pointers that the step is entered with, the cells of its numbers, its result buffers.
+
+A compiled step has one frame for its calls, and each `bind` adds one; arena, constants and states they share, so one of them is entered at a time.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from .core.errors import GraphError
+from .core.types import TensorType
+from .llvm import entry, guard
+from .llvm.entry import ArrayParam, ScalarParam
+from .llvm.guard import Record
+from .llvm.table import Layout
+from .trace.storage import aligned_empty
+
+Array = np.ndarray[Any, Any]
+
+LENT = 1 << 16                                          # bytes from which a result is handed out without a copy
+_COUNTS_REFERENCES = sys.implementation.name == "cpython"
+
+
+class Frame:
+    """A table with cells and results. The pointers that frames share are in `shared`, a table that is copied."""
+
+    def __init__(self, shared: Array, layout: Layout, params: Sequence[ArrayParam | ScalarParam], inputs: Sequence[tuple[str, int]],
+                 results: Sequence[TensorType], n_out: int, code: Any) -> None:
+        self.table, self.code, self.gives = shared.copy(), code, len(params)
+        self.cells = np.zeros(max(1, layout.scalars), np.uint64)
+        self.results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in results]
+        for k in range(layout.scalars):
+            self.table[layout.index("scalar", k)] = self.cells.ctypes.data + 8 * k
+        for k, r in enumerate(self.results):
+            self.table[layout.index("result", k)] = r.ctypes.data
+        self.slots = [(p, layout.index(kind, slot), self.cells[slot:][:1] if kind == "scalar" else None)
+                      for p, (kind, slot) in zip(params, inputs, strict=True)]
+        self.n_out = n_out
+        self.workers = 0, 0                             # how many can be woken, and after how many forks: what the table says
+        # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
+        self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
+        self.step = entry.slow_entry(code.address("step"), self.table.ctypes.data, (code, self.table), release_gil=layout.threads)
+        self.enter = self.entry("entry") if entry.self_test() else None
+
+    def entry(self, name: Literal["entry", "again"]) -> Callable[..., int]:
+        """The builtin function that enters with every argument, or with the numbers alone."""
+        return entry.make_entry(self.code.address(name), self.table.ctypes.data, (self.code, self.table))
+
+    def guarded(self, name: Literal["entry", "again"], takes: int, gives: int, records: Sequence[Record]) -> Callable[..., int]:
+        """The same behind a guard."""
+        return guard.make_guard(self.code.address("guard"), self.code.address(name), entry.words(self.table.ctypes.data), takes, gives, records,
+                                (self.code, self.table))
+
+    def fill(self, inputs: Sequence[Any]) -> list[Array]:
+        """Set the table for whatever NumPy can turn into the right arrays, and the cells: what must live until the step is over."""
+        alive = []
+        for x, (p, at, cell) in zip(inputs, self.slots, strict=True):
+            if cell is not None:
+                cell.view(p.dtype.numpy)[0] = x
+                continue
+            assert isinstance(p, ArrayParam)
+            array = np.ascontiguousarray(x, p.dtype.numpy).reshape(np.shape(x))
+            if array.shape != p.shape:
+                raise GraphError(f"an argument should have shape {p.shape}, got {array.shape}")
+            if array.ctypes.data % p.dtype.itemsize:
+                array = array.copy()
+            alive.append(array)
+            self.table[at] = array.ctypes.data
+        return alive
+
+    def renew(self) -> None:
+        """Fresh memory for every large result that somebody still holds, or a view of it: there the step must not write."""
+        for k, at in self.lent.items():
+            if sys.getrefcount(self.results[k]) > 2 or sys.getrefcount(self.results[k].base) > 2:
+                self.results[k] = fresh = aligned_empty(self.results[k].shape, self.results[k].dtype)
+                self.table[at] = fresh.ctypes.data
+
+    def take(self) -> list[Any]:
+        """The outputs as the caller gets them: a 0-d one as a NumPy scalar, a small one as a copy."""
+        return [r[()] if r.ndim == 0 else r if k in self.lent else r.copy() for k, r in enumerate(self.results[:self.n_out])]

@@ -1,0 +1,129 @@
+"""The short way of a call: the step of the last call again, if a native look says that nothing it depends on has changed.
+
+Everything here could be left out: `Quick.run` answers NotImplemented whenever anything is unusual (an argument to be converted, a rebound name, a step that
+fails), and then the call goes the long way, which knows what to do or to say. What is checked on either way is the same.
+"""
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .llvm import guard
+from .llvm.guard import ARRAY, GIVEN, INSIDE, ITEM, NAME, NUMBER, SAME, TYPED, Record
+from .trace import tree
+from .trace.guards import MISSING, Captured, gradients, process
+
+if TYPE_CHECKING:
+    from .driver import Variant
+    from .executable import Native
+    from .frame import Frame
+    from .trace.arguments import Arguments
+
+
+class Quick:
+    """A variant's executable, entered through a guard of what the trace depends on."""
+
+    __slots__ = ("_enter", "_frame", "_names", "_native", "_only", "_others", "_settled", "_unsure", "variant")
+
+    def __init__(self, variant: Variant, native: Native, frame: Frame, takes: int, records: Sequence[Record], bound: bool) -> None:
+        t = variant.traced
+        self.variant, self._native, self._frame = variant, native, frame
+        self._names, self._others = _names(t.captured)
+        self._settled = -1                              # the count of gradients at which a call leaves every .grad as it was
+        self._unsure = native.team is not None or bool(frame.lent) or bool(native.prints)
+        self._only = frame.results[t.out_leaves[0][1]] if t.out_tree is tree.LEAF and t.out_leaves[0][0] and not self._unsure else None
+        gives = len(t.number_leaves) + len(t.sources) + (0 if bound else len(t.array_leaves))
+        numbers: list[Record] = []
+        for k, source in enumerate(t.sources, gives - len(t.sources)):
+            numbers.append((NUMBER, source.where, source.key, k))
+            if source.index is not None:
+                numbers.append((ITEM, 0, source.index, k))
+        names = [(INSIDE, c.where, c.value, 0) if isinstance(c.where, types.CellType) else (NAME, c.where, c.value, c.key) for c in self._names]
+        self._enter = frame.guarded("again" if bound else "entry", takes, gives, [*records, *names, *numbers])
+
+    def current(self) -> bool:
+        """Whether the names stand for the very objects that are looked for; a number that is equal is not that."""
+        return all(c.read() is c.value for c in self._names)
+
+    def run(self, args: tuple[Any, ...]) -> Any:
+        """The result of a call, or NotImplemented. The caller holds `running`."""
+        t = self.variant.traced
+        if t.epoch != process.count and not t.structure_holds():
+            return NotImplemented
+        now = gradients.count
+        if self._settled != now and not t.gradients_hold():
+            return NotImplemented
+        for c in self._others:
+            if not c.holds():
+                return NotImplemented
+        if self._unsure:
+            self._native.begin(self._frame)
+        writer = t.writer
+        if writer.lost:
+            writer.claim(t.written)
+        try:
+            if self._enter(*args):
+                return NotImplemented
+        finally:
+            writer.count += 1                           # interrupted just behind the step, it has happened
+        if self._settled == now and self._only is not None:
+            return self._only[()] if not self._only.ndim else self._only.copy()
+        results = self._native.end(self._frame)
+        if self._settled != now:
+            self.variant.leave(results)
+            if gradients.count == now:
+                self._settled = now
+        return self.variant.result(results)
+
+
+def _names(captured: Sequence[Captured]) -> tuple[list[Captured], list[Captured]]:
+    """Those that a guard can look at, and the others."""
+    names: list[Captured] = []
+    others: list[Captured] = []
+    for c in captured:
+        native = c.members is None and c.value is not MISSING and (type(c.where) is dict or isinstance(c.where, types.CellType))
+        (names if native else others).append(c)
+    return names, others
+
+
+def of_call(variant: Variant, native: Native, args: Sequence[Any], call: Arguments) -> Quick | None:
+    """The short way for calls like this one, of plain arguments by position; None where there is none."""
+    if native.frame.enter is None or not guard.self_test():
+        return None
+    positional, keywords = call.treedef.children
+    if keywords.children or len(positional.children) != len(args):
+        return None
+    t, leaf = variant.traced, 0
+    records: list[Record] = []
+    for k, (a, shape) in enumerate(zip(args, positional.children)):
+        if shape is tree.NONE:
+            records.append((SAME, k, a, 0))
+            continue
+        if shape is not tree.LEAF:
+            return None
+        kind = call.keys[leaf][0]
+        if kind == "array":
+            if type(a) is not np.ndarray:
+                return None
+            records.append((ARRAY, k, 0, t.array_leaves.index(leaf)))
+        elif kind in ("float", "int"):
+            if type(a) is not (float if kind == "float" else int):
+                return None
+            records.append((TYPED, k, type(a), len(t.array_leaves) + t.number_leaves.index(leaf)))
+        else:
+            records.append((SAME, k, a, 0))
+        leaf += 1
+    return Quick(variant, native, native.frame, len(args), records, bound=False)
+
+
+def of_leaves(variant: Variant, native: Native, leaves: Sequence[Any]) -> Quick | None:
+    """The short way for these very arguments, whose arrays the step reads where they are; None where there is none."""
+    if native.frame.enter is None or not guard.self_test():
+        return None
+    t, frame = variant.traced, native.new_frame()
+    for k, leaf in enumerate(t.array_leaves):
+        frame.table[frame.slots[k][1]] = leaves[leaf].ctypes.data
+    return Quick(variant, native, frame, 0, [(GIVEN, leaves[leaf], 0, k) for k, leaf in enumerate(t.number_leaves)], bound=True)
