@@ -14,7 +14,7 @@ import numpy as np
 from .llvm import guard
 from .llvm.guard import ARRAY, GIVEN, INSIDE, ITEM, NAME, NUMBER, SAME, TYPED, Record
 from .trace import tree
-from .trace.guards import MISSING, Captured, gradients, process
+from .trace.guards import MISSING, Captured, gradients, process, same
 
 if TYPE_CHECKING:
     from .driver import Variant
@@ -41,12 +41,12 @@ class Quick:
             numbers.append((NUMBER, source.where, source.key, k))
             if source.index is not None:
                 numbers.append((ITEM, 0, source.index, k))
-        names = [(INSIDE, c.where, c.value, 0) if isinstance(c.where, types.CellType) else (NAME, c.where, c.value, c.key) for c in self._names]
+        names = [(INSIDE, c.where, value, 0) if isinstance(c.where, types.CellType) else (NAME, c.where, value, c.key) for c, value in self._names]
         self._enter = frame.guarded("again" if bound else "entry", takes, gives, [*records, *names, *numbers])
 
     def current(self) -> bool:
         """Whether the names stand for the very objects that are looked for; a number that is equal is not that."""
-        return all(c.read() is c.value for c in self._names)
+        return all(c.read() is value for c, value in self._names)
 
     def run(self, args: tuple[Any, ...]) -> Any:
         """The result of a call, or NotImplemented. The caller holds `running`."""
@@ -79,13 +79,16 @@ class Quick:
         return self.variant.result(results)
 
 
-def _names(captured: Sequence[Captured]) -> tuple[list[Captured], list[Captured]]:
-    """Those that a guard can look at, and the others."""
-    names: list[Captured] = []
+def _names(captured: Sequence[Captured]) -> tuple[list[tuple[Captured, Any]], list[Captured]]:
+    """Those that a guard can look at, with the objects that they stand for now, and the others."""
+    names: list[tuple[Captured, Any]] = []
     others: list[Captured] = []
     for c in captured:
-        native = c.members is None and c.value is not MISSING and (type(c.where) is dict or isinstance(c.where, types.CellType))
-        (names if native else others).append(c)
+        now = c.read()
+        if c.members is None and now is not MISSING and same(now, c.value) and (type(c.where) is dict or isinstance(c.where, types.CellType)):
+            names.append((c, now))
+        else:
+            others.append(c)
     return names, others
 
 
