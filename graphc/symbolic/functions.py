@@ -20,7 +20,7 @@ from ..core.loc import user_loc
 from ..trace import tree
 from ..trace.broadcast import as_tensor, result_dtype
 from ..trace.methods import functions
-from .scope import Scope, short
+from .scope import Scope, last, short
 from .table import FUNCTIONS, supported, xp
 
 _ARRAYS = (sympy.MatrixBase, sympy.NDimArray)
