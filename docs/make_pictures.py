@@ -1,6 +1,6 @@
 """Draw the pictures of the README and the documentation anew, from the example as it is: `python docs/make_pictures.py`.
 
-digits_step.svg is the training step, digits_kernels.svg what it was compiled to, digits_memory.svg its arena. Needs Graphviz (`graphc[viz]`).
+digits_step.svg is the training step, digits_kernels.svg what it was compiled to, digits_memory.svg its arena. Needs the extra `graphc[viz]`.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     step = example["train_step"].lower(example["x_train"][:64], example["y_train"][:64])
     for name, view in PICTURES.items():
         made = step.draw(ROOT / "docs" / name, view=view)
-        assert made.name == name, f"{made}: is there no Graphviz?"
+        assert made.name == name, f"{made}: is there no renderer?"
         print(f"{made.relative_to(ROOT)}: {made.stat().st_size / 1024:.0f} KiB")
 
 

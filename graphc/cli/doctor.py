@@ -23,7 +23,7 @@ from ..ir.node import Graph
 from ..testing.oracle import Evaluator, compare, loop_level, native_level, numpy_level
 
 EVALUATORS: dict[str, Evaluator] = {"numpy": numpy_level, "loops": loop_level, "native": native_level}
-OPTIONAL = {"safetensors": "io", "tqdm": "train", "pygraphviz": "viz"}
+OPTIONAL = {"safetensors": "io", "tqdm": "train", "mini-racer": "viz", "resvg-py": "viz"}
 FLAGS = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bf16", "amx-tile", "neon", "sve", "bf16")
 
 

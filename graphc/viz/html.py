@@ -10,13 +10,13 @@ import pathlib
 import re
 from typing import Any
 
+from . import wasm
 from .dot import box_look, frame_look, head, link_look
 from .label import LONG, clean, plain
 from .picture import UNSEEN, Box, Picture
-from .theme import DARK, LIGHT, PAGE, theme_named
+from .theme import DARK, FONT, LIGHT, PAGE, theme_named
 
 HERE = pathlib.Path(__file__).parent
-FACE = "Arial"                                          # the WebAssembly has no fonts and knows the widths of a few: these are nearest to ours
 
 
 def write_html(picture: Picture, theme: str | None = None) -> str:
@@ -29,16 +29,14 @@ def write_html(picture: Picture, theme: str | None = None) -> str:
         "REGULAR": _font("graphc-sans.ttf"), "BOLD": _font("graphc-sans-bold.ttf"),
         "LIGHT": _variables(LIGHT), "DARK": _variables(DARK),
         "DATA": json.dumps(data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", "\\u2028"),
-        "WASM": _wasm(), "PAGE": _text("page.js"),
+        "WASM": wasm.script(), "PAGE": _text("page.js"),
     }
     return re.sub(r"@([A-Z]+)@", lambda m: filled.get(m[1], m[0]), _text("page.html"))
 
 
 def data(picture: Picture) -> dict[str, Any]:
     """What the script needs. Looks are DOT attributes in the colours of `PAGE`, for which it puts variables."""
-    def face(text: str) -> str:
-        return re.sub(r'fontname="[^"]*"', f'fontname="{FACE}"', text).replace('margin="0.1,', 'margin="0.14,')    # and a little wider
-
+    lines = [line.replace(f'fontname="{FONT}"', f'fontname="{wasm.FACE}"') for line in head(picture, PAGE)]
     frames = []
     for f in picture.frames:
         summary = f.summary if f.summary is not None else Box(f.id, f.parent, ((f.title, "head"),))
@@ -51,7 +49,7 @@ def data(picture: Picture) -> dict[str, Any]:
         look = link_look(x, PAGE, False)
         links.append({"tail": x.tail, "head": x.head, "look": look, "bare": re.sub(r", label=<.*>(?=[,\]])", "", look), "up": x.up,
                       "held": x.kind in UNSEEN, "top": x.kind == "top", "free": x.free, "shared": x.kind == "shared", "tip": plain(x.tip, LONG)})
-    return {"title": plain(picture.title, LONG), "head": [face(line) for line in head(picture, PAGE)], "frames": frames, "boxes": boxes, "links": links,
+    return {"title": plain(picture.title, LONG), "head": lines, "frames": frames, "boxes": boxes, "links": links,
             "ranks": [list(row) for row in picture.ranks], "roles": {colour: _variable(role) for role, colour in PAGE.items()}}
 
 
@@ -71,12 +69,3 @@ def _text(name: str) -> str:
 @functools.cache
 def _font(name: str) -> str:
     return base64.b64encode((HERE / "fonts" / name).read_bytes()).decode()
-
-
-@functools.cache
-def _wasm() -> str:
-    """The vendored module as a script: what it exports as Graphviz becomes a global."""
-    text = (HERE / "vendor" / "wasm-graphviz.js").read_text(encoding="utf-8")
-    text, found = re.subn(r"export\{[^}]*?(\w+) as Graphviz\b[^}]*\};?\s*(//# sourceMappingURL=\S*)?\s*$", r"globalThis.graphcGraphviz=\1;", text)
-    assert found == 1
-    return text

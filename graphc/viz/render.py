@@ -1,15 +1,17 @@
-"""A picture into a file. DOT text becomes SVG, PNG or PDF by whatever Graphviz there is: the system's `dot`, else the library inside the
-`pygraphviz` wheel, else, for SVG, the WebAssembly that comes with graphc, run by Node.js.
+"""A picture into a file. DOT text becomes SVG by the first Graphviz there is: the WebAssembly that comes with graphc, in the V8 of the wheel
+`mini-racer`; the system's `dot`; the WebAssembly in Node.js. From the SVG a PDF is made here, and a PNG by the wheel `resvg-py`; or `dot` makes it.
 
 Each runs in a process of its own, for its layout can take for ever and can crash; all read standard input and write standard output, so a picture
 is written whole or not at all. Where none works a page is written that draws itself in any browser, and one sentence says how to mend it.
 
-The font comes with graphc and is shown to the renderer by a fontconfig file, so labels are legible where there is not one font.
+The wheels need nothing of the system but a C library, and give the same bytes everywhere. The font comes with graphc and is shown to each renderer,
+so labels are legible where there is not one font.
 """
 from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import pathlib
 import re
@@ -25,47 +27,69 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from ..core.errors import GraphError
+from . import wasm
 from .dot import write_dot
+from .pdf import write_pdf
 from .picture import Picture
 from .theme import theme_named
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".html")
-SHARP = ((600, 144), (2000, 96))                        # dots per inch of a .png while the DOT text has fewer lines; beyond, 72
+SHARP, DULL = 144, 96                                   # dots per inch of a .png by resvg, and by dot
+PIXELS = 60e6                                           # of a .png at most: a larger picture is drawn with fewer dots per inch
 MEND = 'pip install "graphc[viz]"'
-MEND_SYSTEM = "apt-get install graphviz"                # where the wheel does not load: it needs libX11 and GLib of the system
 FONTS = pathlib.Path(__file__).with_name("fonts")
-WASM = pathlib.Path(__file__).with_name("vendor") / "wasm-graphviz.js"
 
-# Reads DOT, writes the picture. The arguments: its format, and the resolution or nothing.
-_CHILD = """
-import sys, pygraphviz
-graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode("utf-8"))
-if len(sys.argv) > 2:
-    graph.graph_attr["dpi"] = sys.argv[2]
-sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
+# These read standard input and write the picture. A child looks for modules where this process does, but not in the folder that it happens to be in.
+_V8 = """
+import sys
+sys.path = [p for p in sys.path if p]
+from py_mini_racer import MiniRacer
+engine = MiniRacer()
+try:
+    svg = engine.eval(sys.stdin.buffer.read().decode("utf-8")).get()
+except Exception as e:
+    sys.exit(next(filter(None, str(e).splitlines()), repr(e))[:400])
+sys.stdout.buffer.write(svg.encode("utf-8"))
 """
-_NODE = """
-import { readFileSync } from "node:fs";
-const { Graphviz } = await import("data:text/javascript;base64," + readFileSync(process.argv[1]).toString("base64"));
-process.stdout.write((await Graphviz.load()).layout(readFileSync(0, "utf8"), "svg", "dot"));
+_RESVG = """
+import sys
+sys.path = [p for p in sys.path if p]
+import resvg_py
+svg = sys.stdin.buffer.read().decode("utf-8")
+sys.stdout.buffer.write(bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, width=int(sys.argv[1]), font_files=sys.argv[2:])))
 """
 
 _UNHINTED = ('<match target="font"><edit name="hinting" mode="assign"><bool>false</bool></edit>'           # whole pixels tear small letters apart
              '<edit name="hintstyle" mode="assign"><const>hintnone</const></edit></match>')
 
 
-def commands(kind: str, dpi: int | None = None) -> list[tuple[str, list[str]]]:
-    """The renderers of this machine, best first: a name, and the command that reads DOT and writes `kind`."""
-    found: list[tuple[str, list[str]]] = []
-    dot = shutil.which("dot")
-    if dot is not None:
-        found.append(("dot", [dot, f"-T{kind}", *([] if dpi is None else [f"-Gdpi={dpi}"])]))
-    if sys.executable and importlib.util.find_spec("pygraphviz") is not None:
-        found.append(("pygraphviz", [sys.executable, "-c", _CHILD, kind, *([] if dpi is None else [str(dpi)])]))
-    node = shutil.which("node")
-    if node is not None and kind == "svg":
-        found.append(("node", [node, "--input-type=module", "-e", _NODE, str(WASM)]))
+class Renderer(NamedTuple):
+    """A program of this machine that reads what `reads` makes of DOT text and writes a picture, of which `gives` makes the one we want."""
+
+    name: str
+    command: list[str]
+    reads: Callable[[str], str] = lambda dot: dot
+    gives: Callable[[str], str] = lambda svg: svg
+
+
+def renderers(kind: str = "svg") -> list[Renderer]:
+    """Those of this machine, best first, that make an SVG; or "png", without one."""
+    dot, node = shutil.which("dot"), shutil.which("node")
+    if kind == "png":
+        return [Renderer("dot", [dot, "-Tpng", f"-Gdpi={DULL}"])] if dot else []
+    found = []
+    if has("py_mini_racer"):
+        found.append(Renderer("mini-racer", [sys.executable, "-c", _V8], wasm.program, wasm.in_our_font))
+    if dot:
+        found.append(Renderer("dot", [dot, "-Tsvg"]))
+    if node:
+        found.append(Renderer("node", [node, "-"], lambda dot: f"{wasm.program(dot)}.then((svg) => process.stdout.write(svg))", wasm.in_our_font))
     return found
+
+
+def has(module: str) -> bool:
+    """Is there a module that a child can import?"""
+    return bool(sys.executable) and importlib.util.find_spec(module) is not None
 
 
 @contextmanager
@@ -73,7 +97,7 @@ def font_environment() -> Iterator[dict[str, str]]:
     """The environment for a renderer: fontconfig finds our fonts first, and after them the system's, for what ours lack."""
     system = os.environ.get("FONTCONFIG_FILE") or "/etc/fonts/fonts.conf"
     with tempfile.TemporaryDirectory(prefix="graphc-fonts-") as folder:
-        for font in FONTS.glob("*.ttf"):                # a copy: some versions of fontconfig leave a file beside the fonts that they read
+        for font in _fonts():                # a copy: some versions of fontconfig leave a file beside the fonts that they read
             shutil.copy(font, folder)
         conf = pathlib.Path(folder, "fonts.conf")
         conf.write_text(f'<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>{escape(folder)}</dir>'
@@ -90,27 +114,57 @@ class Rendered(NamedTuple):
     slow: bool = False
 
 
+class _Failed(Exception):
+    """A renderer's, in words."""
+
+
 def rendered(dot: str, kind: str, *, timeout: float = 60.0) -> Rendered:
     """The picture of a DOT text as "svg", "png" or "pdf"."""
     until = time.monotonic() + timeout
-    lines = dot.count("\n")
-    dpi = next((dpi for most, dpi in SHARP if lines < most), 72) if kind == "png" else None
-    renderers, failures = commands(kind, dpi), list[str]()
+    by_svg = kind != "png" or has("resvg_py")
+    found, failures = renderers("svg" if by_svg else "png"), list[str]()
     with font_environment() as env:
-        for name, command in renderers:
+        for r in found:
             try:
-                done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=False, env=env)
+                made = _run(r.name, r.command, r.reads(dot).encode(), until, env)
+                if not by_svg:
+                    return Rendered(made)
+                svg = centred(r.gives(made.decode()).encode())
+                match kind:
+                    case "svg": return Rendered(svg)
+                    case "pdf": return Rendered(write_pdf(svg, FONTS))
+                    case _: return Rendered(_run("resvg", [sys.executable, "-c", _RESVG, str(_width(svg)), *map(str, _fonts())], svg, until, env))
             except subprocess.TimeoutExpired:
-                failures.append(f"{name} took more than {timeout:g} s")
+                failures.append(f"{r.name} took more than {timeout:g} s")
                 return Rendered(None, "; ".join(failures), slow=True)      # the time is spent
-            except OSError as e:
-                failures.append(f"{name} did not start ({e.strerror or e})")
-                continue
-            if done.returncode == 0 and done.stdout:
-                return Rendered(centred(done.stdout) if kind == "svg" else done.stdout)
-            said = done.stderr.decode("utf-8", "replace").split("\n")
-            failures.append(f"{name} failed ({next((s.strip() for s in reversed(said) if s.strip()), f'exit code {done.returncode}')})")
-    return Rendered(None, f"{'; '.join(failures)}; {MEND_SYSTEM} brings another" if renderers else f"there is no Graphviz here; {MEND} brings one")
+            except (_Failed, ValueError) as e:
+                failures.append(str(e))
+    return Rendered(None, f"{'; '.join(failures)}; {MEND} brings another" if found else f"there is no renderer here; {MEND} brings one")
+
+
+def _run(name: str, command: list[str], given: bytes, until: float, env: dict[str, str]) -> bytes:
+    """What a command writes on standard output."""
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=max(until - time.monotonic(), 0.0), check=False, env=env)
+    except OSError as e:
+        raise _Failed(f"{name} did not start ({e.strerror or e})") from None
+    if done.returncode == 0 and done.stdout:
+        return done.stdout
+    said = done.stderr.decode("utf-8", "replace").split("\n")
+    raise _Failed(f"{name} failed ({next((s.strip() for s in reversed(said) if s.strip()), f'exit code {done.returncode}')})")
+
+
+def _fonts() -> list[pathlib.Path]:
+    return sorted(FONTS.glob("*.ttf"))
+
+
+def _width(svg: bytes) -> int:
+    """In pixels: `SHARP` to an inch, or as many as `PIXELS` allow."""
+    found = re.search(rb'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    if found is None:
+        raise ValueError("an SVG without a size in points")
+    width, height = float(found[1]), float(found[2])
+    return math.ceil(width * min(SHARP / 72, math.sqrt(PIXELS / (width * height))))
 
 
 def centred(svg: bytes) -> bytes:
