@@ -134,7 +134,7 @@ def renderer() -> Check:
 
         with tempfile.TemporaryDirectory() as folder:
             written = draw_graph(small_step()[0], Path(folder, "step.svg"))
-            return None if Path(written).suffix == ".svg" else 'none: pip install "graphc[viz]", or install Graphviz so that `dot` is on PATH'
+            return None if Path(written).suffix == ".svg" else 'none: pip install "graphc[viz]"'
 
     log = logging.getLogger("graphc")
     level = log.level

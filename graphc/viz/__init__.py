@@ -29,7 +29,7 @@ def draw(what: Any, path: str | os.PathLike[str], *, view: str = "lanes", theme:
             every node, False folds a small graph too. In .html what is folded can be opened by a click.
 
     A derivative bears its parameter's name; tooltips (in .svg and .html) tell the rest, source lines included. .html opens without a network and
-    without Graphviz; .svg, .png and .pdf need the system's `dot` or `pip install "graphc[viz]"`. Where it takes longer than `timeout`
+    without Graphviz; the others need `pip install "graphc[viz]"`, or the system's `dot`. Where it takes longer than `timeout`
     seconds the folded picture is drawn instead; without one, the page is written in the picture's place, its path returned, and a warning in the log
     says how to mend it.
     Raises GraphError for another suffix, view or theme, OSError where the file cannot be written.
