@@ -21,7 +21,7 @@ class Font:
         count, = struct.unpack_from(">H", data, 4)
         records = (struct.unpack_from(">4sLLL", data, 12 + 16 * k) for k in range(count))
         self.tables = {tag: data[at:at + size] for tag, _, at, size in records}
-        self.em, = struct.unpack_from(">H", self.tables[b"head"], 18)
+        self.em: int = struct.unpack_from(">H", self.tables[b"head"], 18)[0]
         self.box = tuple(self._thousandths(v) for v in struct.unpack_from(">4h", self.tables[b"head"], 36))
         self.ascent, self.descent = (self._thousandths(v) for v in struct.unpack_from(">2h", self.tables[b"hhea"], 4))
 

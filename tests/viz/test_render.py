@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import time
@@ -124,8 +123,8 @@ def test_what_takes_too_long_is_drawn_folded(step: Graph, tmp_path: Path, monkey
 
 def test_a_renderer_that_fails_gives_way_to_the_next(step: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                     caplog: pytest.LogCaptureFixture) -> None:
-    failing = [fake("crash", "import os; os.abort()"), fake("words", "import sys; sys.exit('no such font')"), render.Renderer("absent", [str(tmp_path / "absent")]),
-               fake("bytes", "import sys; sys.stdout.buffer.write(bytes([255]))")]
+    failing = [fake("crash", "import os; os.abort()"), fake("words", "import sys; sys.exit('no such font')"),
+               render.Renderer("absent", [str(tmp_path / "absent")]), fake("bytes", "import sys; sys.stdout.buffer.write(bytes([255]))")]
     only(monkeypatch, *failing, fake("other", "import sys; sys.stdout.write('picture')"))
     assert draw(step, tmp_path / "step.svg").read_text() == "picture"
     assert not caplog.records
