@@ -15,7 +15,7 @@ from ..core.dtype import DType
 from ..core.target import Target
 from .affine import place
 from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, postorder, seq, walk
-from .schedule import ScheduleError, chunks, collapse, each, extent, lanes_of, mark, neutral, partial_sums, sink, spill, stage, tile
+from .schedule import ScheduleError, chunks, collapse, each, extent, in_blocks, lanes_of, mark, neutral, partial_sums, sink, spill, stage, tile
 
 Op = Literal["+", "*", "max", "min"]
 
@@ -73,12 +73,18 @@ def accesses(s: Stmt, inner: bool = False) -> list[Access]:
     return found
 
 
-def size_of(s: Stmt, var: str) -> int:
-    """The extent of a loop; a symbolic one counts as many."""
+def loop_of(s: Stmt, var: str) -> For:
+    """The first loop of that name."""
     for x in walk(s):
         if isinstance(x, For) and x.var == var:
-            return x.hi.value if isinstance(x.hi, Int) else 1 << 10
+            return x
     raise ScheduleError(f"no loop {var} in this nest")
+
+
+def size_of(s: Stmt, var: str) -> int:
+    """The extent of a loop; a symbolic one counts as many."""
+    hi = loop_of(s, var).hi
+    return hi.value if isinstance(hi, Int) else 1 << 10
 
 
 def accumulators(s: Stmt) -> list[str]:
@@ -194,21 +200,44 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
 
     def far(a: Access, var: str) -> bool:
         """Whether steps of var fall into one set of the cache."""
-        return (a.along(var) or 0) * size % 4096 == 0 and a.along(var) != 0
+        return (a.along(var) or 0) * size % WAY == 0 and a.along(var) != 0
 
     large = width * depth * size > target.l2 * 3 // 8           # read in rows, it would fall out of L2 and out of the TLB between two tiles
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
     left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype)
-            and (far(a, row) or (far(a, k[-1]) and depth > 8) or height * depth * size > 4 * target.l2)]
+            and (far(a, row) or height * depth * size > 4 * target.l2 or
+                 (crowded((a.along(k[-1]) or 0) * size, depth) if a.along(row) == 1 else far(a, k[-1]) and depth > 8))]
+    most = max(128, target.l1 * 3 // 8 // (rows * size))        # of a sum whose strip of left rows stays in L1
+    if (right or left) and 2 * depth > 3 * most and isinstance(loop_of(s, row).hi, Int):
+        return blocked(s, row, column, k, right, left, rows, columns, most, target, dtype)
     if right or left:
-        group = max(1, target.l2 // 2 // (columns * depth * size))
-        s = packed(s, row, column, k, right, left, rows, columns, group, target, dtype)
+        s = packed(s, row, column, k, right, left, rows, columns, group_of(columns, depth, target, dtype), target, dtype)
     else:
         s = in_registers(s, row, column, rows, columns, target, dtype, by_columns=width > height)
-    if target.registers < 32 and size_of(s, k[-1]) >= 256 and size_of(s, k[-1]) % 2 == 0:      # few accumulators: the loop itself costs 7 %
-        s = mark(tile(s, k[-1], 2), **{k[-1] + "i": "unroll"})
+    s = unrolled(s, k[-1], target)
     return spill(s, acc, row + "i", column + "i", target.lanes(dtype)) if long else s
+
+
+WAY = 4096                                                      # bytes of a way of L1: addresses that far apart share a set
+
+
+def crowded(stride: int, count: int) -> bool:
+    """Whether so many lines of the cache, so many bytes apart, fill more than half of L1, or of the few sets that they fall into."""
+    lines = WAY // 64
+    sets = lines // math.gcd(stride // 64, lines) if stride % 64 == 0 else lines
+    return count > 4 * sets
+
+
+def group_of(columns: int, depth: int, target: Target, dtype: DType) -> int:
+    """Panels of a packed operand that fill half of L2."""
+    return max(1, target.l2 // 2 // (columns * depth * dtype.itemsize))
+
+
+def unrolled(s: Stmt, k: str, target: Target) -> Stmt:
+    """A long sum in steps of two where accumulators are few: the loop itself costs 7 %."""
+    n = size_of(s, k)
+    return mark(tile(s, k, 2), **{k + "i": "unroll"}) if target.registers < 32 and n >= 256 and n % 2 == 0 else s
 
 
 LONG = 24                                                       # operations of an epilogue that is better not unrolled over the tile
@@ -237,11 +266,48 @@ def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acces
             s = mark(s, **{last + "i": "unroll"})
         s = mark(s, **{inner: "simd"})
     for a in left:
+        last, inner = f"{k[-1]}_{a.buf.name}", f"{row}i_{a.buf.name}"
+        if a.along(row) == 1:                                   # as it lies, without the rest of its lines
+            s = mark(stage(s, row + "o", a.buf, (*k, row + "i")), **{inner: "simd"})
+            continue
         s = stage(s, row + "o", a.buf, (row + "i", *k), pad=lanes)
-        last = f"{k[-1]}_{a.buf.name}"
         if a.along(k[-1]) == 1:
             s = mark(tile(s, last, 4 * lanes, unit=lanes), **{last + "i": "simd"})
     return mark(s, **{row + "i": "unroll", column + "i": "simd"})
+
+
+BLOCK = 512, 1024                                               # rows and columns, about, of a block of a product whose sum is cut
+
+
+def blocked(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Access], left: list[Access], rows: int, columns: int, most: int,
+            target: Target, dtype: DType) -> Stmt:
+    """Blocks of rows and columns, which are independent; in each the sum is cut, and rests in an array between the cuts. The left operands are packed
+    for a whole block of rows, the right ones as in `packed`. (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication".)"""
+    lanes, over = target.lanes(dtype), k[0]
+    inner = math.prod(size_of(s, v) for v in k[1:])
+    size = cut(size_of(s, over), max(1, most // inner))
+    acc = accumulator(s)
+    for var, block, unit in ((row, BLOCK[0], rows), (column, BLOCK[1], columns)):
+        s = tile(s, var, -(-block // unit) * unit, unit=unit, outer=var + "b", inner=var)
+    s = in_blocks(sink(s, row, into=column + "b"), acc, over, size, row, column)
+    for a in left:
+        down, last = f"{row}_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
+        s = stage(s, over + "b", a.buf, (row, *k), pad=lanes)
+        if a.along(row) == 1:                                   # across its diagonal, block by block
+            s = sink(tile(tile(s, down, lanes, unit=lanes), last, lanes, unit=lanes), down + "i")
+            s = mark(s, **{down + "i": "unroll", last + "i": "simd"})
+        elif a.along(k[-1]) == 1:
+            s = mark(tile(s, last, 4 * lanes, unit=lanes), **{last + "i": "simd"})
+    s = packed(s, row, column, k, right, [], rows, columns, group_of(columns, size * inner, target, dtype), target, dtype)
+    for end in ("_first", "_last"):
+        s = each(s, row + end, lambda x, end=end: map_schedule(x, (row + end, column + end), target))   # type: ignore[misc]
+    return unrolled(s, k[-1], target)
+
+
+def cut(n: int, most: int) -> int:
+    """How much of n a block takes: about `most`, and all alike where n allows it."""
+    even = [d for d in range(max(1, most // 2), most * 5 // 4 + 1) if n % d == 0]
+    return min(even, key=lambda d: (abs(d - most), d)) if even else -(-n // -(-n // most))
 
 
 def dot_tile(rows: int, columns: int, depth: int, t: Target) -> tuple[int, int, int]:

@@ -212,6 +212,45 @@ def spill(s: Stmt, acc: str, row: str, column: str, lanes: int) -> Stmt:
     return go(s)
 
 
+def in_blocks(s: Stmt, acc: str, over: str, most: int, row: str, column: str) -> Stmt:
+    """A sum over `over` is cut into blocks and rests in memory between them, so that the loop over blocks stands outside those over row and column.
+
+    row: column: { acc = init;  for k in 0:n: acc += x;  rest }
+    ->  row_first: column_first: sum = init;  for kb: row: column: { acc = sum;  for k in 0:most: acc += x;  sum = acc }
+        row_last: column_last: rest of sum
+
+    The order of every sum is what it was.
+    """
+    def go(outer: For) -> Stmt:
+        match outer.body:
+            case For(v, _, _, _, Alloc(buf, Seq(body))) as inner if v == column and buf.name == acc: pass
+            case _: raise ScheduleError(f"in blocks: {row} does not directly hold {column} and the sum {acc}")
+        at = next(i for i, x in enumerate(body) if isinstance(x, For) and x.var == over)
+        loop, here = cast(For, body[at]), (Var(row), Var(column))
+        total = Buffer(f"{acc}_sum", (extent(outer), extent(inner)), buf.dtype, "scratch")
+
+        def both(x: Stmt) -> Stmt:
+            return replace(outer, body=replace(inner, body=x))
+
+        def end(x: Stmt, name: str) -> Stmt:
+            x = both(reindex(x, buf, total, lambda _: here))
+            names = {v: v + name for v in (row, column)}
+            x = subst(x, {v: Var(n) for v, n in names.items()})
+            for v, n in names.items():
+                x = each(x, v, lambda y, n=n: replace(y, var=n))                        # type: ignore[misc]
+            return x
+
+        blocks = []
+        for start, count, size in chunks(extent(loop), most):
+            b = Var(over + "b")
+            some = replace(loop, hi=Int(size), body=subst(loop.body, {over: b * size + start + Var(over)}))
+            one = both(Alloc(buf, seq(Store(buf, (), Load(total, here)), some, Store(total, here, buf[()]))))
+            blocks.append(For(b.name, Int(0), Int(count), "serial", one))
+        return Alloc(total, seq(end(seq(*body[:at]), "_first"), *blocks, end(seq(*body[at + 1:]), "_last")))
+
+    return each(s, row, go)
+
+
 def collapse(s: Stmt, outer: str, inner: str, name: str = "") -> Stmt:
     """for i: for j in 0:n (and nothing else)  ->  for f, i = f // n, j = f % n. Worth it where every index takes i and j as i*n + j."""
     name = name or outer

@@ -15,7 +15,7 @@ from graphc.loop.schedule import mark, tile
 from graphc.loop.text import show
 from graphc.loop.verify import verify
 
-from .native import PLAIN, SMALL, WIDE, native
+from .native import PLAIN, SMALL, WIDE, native, shares
 
 m, n, k, b = Var("m"), Var("n"), Var("k"), Var("b")
 CRAMPED = replace(WIDE, l2=1 << 10)                             # everything is beyond L2: packs
@@ -133,6 +133,49 @@ def test_symbolic_rows_have_the_bits_of_static_ones() -> None:
         nest, fixed = product(rows, 20, 31, False, False, f32)
         native(Kernel("gemm", tuple(fixed), (), matmul_schedule(nest, "m", "n", ("k",), WIDE, f32)), again, target=WIDE)
         np.testing.assert_array_equal(arrays["C"], again["C"])
+
+
+@pytest.mark.parametrize("d", [f32, f64], ids=str)
+@pytest.mark.parametrize(("M", "N", "K"), [(61, 75, 257), (50, 130, 400)])
+def test_long_sums_are_cut_and_keep_their_bits(M: int, N: int, K: int, d: DType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K in blocks, of one size or two, inside blocks of rows and columns: the bits of the sum that is never put down."""
+    monkeypatch.setattr("graphc.loop.contraction.BLOCK", (24, 64))
+    cut, whole = replace(WIDE, l1=1 << 10, l2=1 << 10), replace(WIDE, l1=1 << 30, l2=1 << 40)
+    rng = np.random.default_rng(0)
+    for ta in (False, True):
+        for tb in (False, True):
+            nest, buffers = product(M, N, K, ta, tb, d)
+            arrays = {x.name: random(rng, x) for x in buffers}
+            results = []
+            for target in (cut, whole):
+                kernel = Kernel("gemm", tuple(buffers), (), matmul_schedule(nest, "m", "n", ("k",), target, d))
+                verify(kernel)
+                assert ("acc_sum" in show(kernel.body)) == (target is cut)
+                native(kernel, arrays, target=target)
+                results.append(arrays["C"].copy())
+                if target is cut:
+                    arrays["C"][:] = 0
+                    shares(kernel, arrays, target=target)
+                    np.testing.assert_array_equal(arrays["C"], results[0])
+            np.testing.assert_array_equal(*results)
+            want = np.maximum((arrays["A"].T if ta else arrays["A"]).astype(float) @ (arrays["B"].T if tb else arrays["B"]) + arrays["bias"], 0)
+            np.testing.assert_allclose(results[0], want, rtol=0, atol=1e-4 if d is f32 else 1e-12)
+
+
+def test_a_cut_sum_of_several_axes_and_a_batch() -> None:
+    """A convolution whose taps are the blocks, and a product scaled and added to what is there."""
+    target = replace(WIDE, l1=1 << 10, l2=1 << 10)
+    X, F, Y = Buffer("X", (2, 6, 52, 41), f32), Buffer("F", (3, 3, 41, 72), f32), Buffer("Y", (2, 4, 50, 72), f32)
+    y, x, ky, kx, ci, co = map(Var, ("y", "x", "ky", "kx", "ci", "co"))
+    nest = contraction({"b": 2, "y": 4, "x": 50, "co": 72}, {"ky": 3, "kx": 3, "ci": 41}, X[b, y + ky, x + kx, ci] * F[ky, kx, ci, co],
+                       lambda v: Store(Y, (b, y, x, co), Bin("+", Y[b, y, x, co], Bin("*", Lit(0.5, f32), v))))
+    kernel = Kernel("conv", (X, F, Y), (), matmul_schedule(nest, "x", "co", ("ky", "kx", "ci"), target, f32))
+    verify(kernel)
+    assert "acc_sum" in show(kernel.body)
+    arrays = {z.name: random(np.random.default_rng(0), z) for z in kernel.buffers}
+    want = arrays["Y"] + 0.5 * sum(np.einsum("byxi,io->byxo", arrays["X"][:, p:p + 4, q:q + 50], arrays["F"][p, q]) for p in range(3) for q in range(3))
+    native(kernel, arrays, target=target)
+    np.testing.assert_allclose(arrays["Y"], want, atol=1e-4)
 
 
 def test_what_is_chosen() -> None:
