@@ -211,6 +211,9 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     most = max(128, target.l1 * 3 // 8 // (rows * size))        # of a sum whose strip of left rows stays in L1
     if (right or left) and 2 * depth > 3 * most and isinstance(loop_of(s, row).hi, Int):
         return blocked(s, row, column, k, right, left, rows, columns, most, target, dtype)
+    wide = max(widest(height, target), 1) * target.lanes(dtype) # columns of a tile of so few rows
+    if height * STREAMS[0] <= target.registers and width > wide and depth >= 4 * STREAMS[0] and not right and not left and isinstance(loop_of(s, row).hi, Int):
+        return streamed(s, row, column, k, target, dtype)
     if right or left:
         s = packed(s, row, column, k, right, left, rows, columns, group_of(columns, depth, target, dtype), target, dtype)
     else:
@@ -302,6 +305,23 @@ def blocked(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acce
     for end in ("_first", "_last"):
         s = each(s, row + end, lambda x, end=end: map_schedule(x, (row + end, column + end), target))   # type: ignore[misc]
     return unrolled(s, k[-1], target)
+
+
+STREAMS = 8, 4, 1024                                           # rows of the right operand that go by at once, vectors of each, columns of a block
+
+
+def streamed(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+    """A row or two: the right operand goes by once, as it lies, some of its rows at a time, and the sums of a block of columns rest in L1."""
+    lanes = target.lanes(dtype)
+    steps, vectors, block = STREAMS
+    steps = steps // size_of(s, row)
+    s = tile(s, column, block, unit=vectors * lanes, outer=column + "b", inner=column)
+    s = in_blocks(sink(s, row, into=column + "b"), accumulator(s), k[-1], steps, row, column)
+    s = tile(s, column, vectors * lanes, unit=lanes)
+    s = sink(sink(s, row), column + "i")
+    for end in ("_first", "_last"):
+        s = each(s, row + end, lambda x, end=end: map_schedule(x, (row + end, column + end), target))   # type: ignore[misc]
+    return mark(s, **{row: "unroll", k[-1]: "unroll", column + "i": "simd"})
 
 
 def cut(n: int, most: int) -> int:

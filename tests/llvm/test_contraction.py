@@ -41,7 +41,8 @@ def product(M: int | str, N: int, K: int, ta: bool, tb: bool, d: DType) -> tuple
 
 @pytest.mark.parametrize("d", [f32, f64], ids=str)
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize(("M", "N", "K"), [(7, 11, 6), (1, 9, 5), (9, 1, 33), (5, 3, 40), (13, 34, 17), (50, 10, 9), (1, 1, 19), (33, 2, 2), (65, 24, 31)])
+@pytest.mark.parametrize(("M", "N", "K"), [(7, 11, 6), (1, 9, 5), (9, 1, 33), (5, 3, 40), (13, 34, 17), (50, 10, 9), (1, 1, 19), (33, 2, 2), (65, 24, 31),
+                                       (1, 70, 43), (2, 61, 36), (20, 70, 300)])
 def test_products(M: int, N: int, K: int, name: str, d: DType) -> None:
     target, rng = TARGETS[name], np.random.default_rng(0)
     for ta in (False, True):
@@ -52,7 +53,7 @@ def test_products(M: int, N: int, K: int, name: str, d: DType) -> None:
             arrays = {x.name: random(rng, x) for x in buffers}
             want = np.maximum((arrays["A"].T if ta else arrays["A"]).astype(float) @ (arrays["B"].T if tb else arrays["B"]) + arrays["bias"], 0)
             native(kernel, arrays, target=target)
-            np.testing.assert_allclose(arrays["C"], want, rtol=0, atol=1e-5 if d is f32 else 1e-13)
+            np.testing.assert_allclose(arrays["C"], want, rtol=0, atol=(1e-5 if d is f32 else 1e-13) * max(1, K / 40))
 
 
 def test_an_update_in_the_epilogue() -> None:
@@ -188,6 +189,10 @@ def test_what_is_chosen() -> None:
     assert chosen(512, 512, 512, False, False) == (["n"], True)
     assert chosen(256, 128, 784, False, True) == (["n"], True)      # across its diagonal
     assert chosen(1, 128, 784, False, True) == (["k"], False)       # matvec: partial sums
+    streamed = matmul_schedule(product(1, 128, 784, False, False, f32)[0], "m", "n", ("k",), WIDE, f32)
+    assert "acc_sum: f32[1, 128] in scratch" in show(streamed)      # rows of B, eight at a time
+    strip = matmul_schedule(product(128, 128, 128, True, False, f32)[0], "m", "n", ("k",), WIDE, f32)
+    assert "Ap: f32[128, 6] in scratch" in show(strip)              # 128 lines 512 bytes apart fall into 8 sets of L1
     assert chosen(784, 3, 64, True, False) == (["m"], False)        # three columns: lanes along the rows
     assert chosen(64, 1, 128, False, False) == (["k"], False)
 
