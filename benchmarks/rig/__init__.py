@@ -1,0 +1,1 @@
+"""How contenders are timed side by side, and what is made of the figures."""
