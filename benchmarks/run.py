@@ -5,7 +5,8 @@
     python benchmarks/run.py --pythons .venv/bin/python .peers/bin/python --json out.json --chart out.svg
 
 A contender runs in the first of --pythons that has what it needs, in a process of its own (PyTensor, for one, wants another llvmlite than graphc); a peer
-that no interpreter has is listed as such, and one that fails says so in its row. How it is timed: `rig/compare.py`. A new workload: `workloads/`; a new peer: `peers/`.
+that no interpreter has is listed as such, and one that fails says so in its row. How it is timed: `rig/compare.py`. New workloads go into `workloads/`,
+new peers into `peers/`.
 """
 from __future__ import annotations
 

@@ -40,9 +40,8 @@ class Graphc(Peer):
 
     def pullback(self, w: Pullback) -> Step:
         def paired(*args: Any) -> Any:
-            *args, g = args
-            y = w.f(W, *args)
-            return gx.sum(y * g), y
+            y = w.f(W, *args[:-1])
+            return gx.sum(y * args[-1]), y
 
         @gx.compile(threads=self.threads)
         def step(*args: Any) -> Any:

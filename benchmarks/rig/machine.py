@@ -111,7 +111,7 @@ def rate(code: jit.Code, amount: float, n: int, nbytes: int, threads: int, round
         t.start()
     for t in workers:
         t.join()
-    return max(amount * calls * threads / (max(e for _, e in at) - min(b for b, _ in at)) for at in zip(*spans, strict=True))
+    return float(max(amount * calls * threads / (max(e for _, e in at) - min(b for b, _ in at)) for at in zip(*spans, strict=True)))
 
 
 def roofline(threads: int) -> Roofline:
@@ -131,4 +131,4 @@ def roofline(threads: int) -> Roofline:
 def floor(workload: Workload, roof: Roofline) -> float:
     """Microseconds that the workload must take: by its FLOPs, and by its bytes at the best rate seen for a set of that size."""
     size = next((name for name, size in SIZES.items() if workload.bytes <= size), "256 MiB")
-    return max(workload.flops / roof["gflops"], workload.bytes / max(roof["read"][size], roof["triad"][size])) / 1e3
+    return float(max(workload.flops / roof["gflops"], workload.bytes / max(roof["read"][size], roof["triad"][size]))) / 1e3

@@ -85,7 +85,8 @@ class Process:
         assert self.popen.stdout is not None
         line = self.popen.stdout.readline()
         if line:
-            return json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         self.popen.wait()
         self.errors.seek(0)
         said = [s for s in self.errors.read().splitlines() if s.strip()]

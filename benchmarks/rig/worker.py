@@ -5,8 +5,10 @@ judge, and then times slices as they are asked for.
 """
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 from peers import CONTENDERS
 from workloads import WORKLOADS
+from workloads.base import Training
 
 from . import denormals
 
@@ -25,6 +28,12 @@ def pin(threads: int) -> None:
     """One thread: to one core, the last, for the first one serves the system."""
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def die_with_parent() -> None:
+    """A stopped process would outlive it for ever. Linux alone has this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
 
 
 def peak_rss() -> float | None:
@@ -58,7 +67,8 @@ class Timed:
         end = time.perf_counter() + seconds / 4
         while self.chunk() and time.perf_counter() < end:
             pass
-        end, chunks = time.perf_counter() + seconds, []
+        chunks: list[tuple[float, float]] = []
+        end = time.perf_counter() + seconds
         while not chunks or time.perf_counter() < end:
             chunks.append(self.chunk())
         wall, cpu = (statistics.median(column) for column in zip(*chunks, strict=True))
@@ -73,6 +83,7 @@ def main() -> None:
     def say(**what: Any) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
+    die_with_parent()
     pin(threads)
     denormals.flush()
     start = time.perf_counter()
@@ -86,7 +97,7 @@ def main() -> None:
 
     import numpy as np
     got = [a.copy() for a in peer.numbers(first)]
-    if workload.kind == "train":
+    if isinstance(workload, Training):
         losses = got[0].reshape(-1).tolist()
         while len(losses) < workload.STEPS:
             losses += np.reshape(peer.numbers(step.call())[0], -1).tolist()

@@ -132,3 +132,9 @@ class Inference(Workload):
     @staticmethod
     @abstractmethod
     def f(W: Any, p: Mapping[str, Any], x: Any) -> Any: ...
+
+    @abstractmethod
+    def by_hand(self, p: Params, x: Array) -> Array: ...
+
+    def reference(self) -> list[Array]:
+        return [self.by_hand({k: v.astype(np.float64) for k, v in self.params().items()}, self.batches()[0][0].astype(np.float64))]

@@ -131,9 +131,6 @@ class Answer(Inference):
     def by_hand(self, p: Params, x: Array) -> Array:
         return layers_by_hand(p, x, lambda z: np.maximum(z, 0))[-1]
 
-    def reference(self) -> list[Array]:
-        return [self.by_hand({k: v.astype(np.float64) for k, v in self.params().items()}, self.batches()[0][0].astype(np.float64))]
-
     @property
     def flops(self) -> float:  # type: ignore[override]
         return sum(2. * self.batch * i * o for i, o in pairwise(self.sizes))
