@@ -36,6 +36,10 @@ The best peer of a row is the fastest of those that pip installs, each as it com
 
 {ratios}
 
+## Other bars
+
+{promises}
+
 ## Times
 
 Median of a step's time over {rounds} slices of {slice:g} s. A floor is what the machine cannot beat: the workload's FLOPs over its FMA peak, or the bytes
@@ -84,6 +88,7 @@ Measured before the run with loops of our own: the best rate, all threads togeth
 * Data is converted ahead of time to what each peer likes best; a training loop goes round {batches} batches; nobody reads the loss while timed.
 * "jax scan" makes {batches} steps in one call, graphc's figure beside it is one step a call.
 """
+WORDS = {True: "met", False: "**missed**", None: ""}
 
 
 def contenders(record: Record, kinds: set[str]) -> list[str]:
@@ -98,8 +103,14 @@ def ratios(record: Record) -> str:
         if (w := WORKLOADS[v.workload]).kind != "contract":
             us = {n: record["rows"][v.workload][str(v.threads)]["contenders"][n]["us"] for n in ("graphc", v.peer)}
             table.append([w.name, w.title, str(v.threads), short(us["graphc"]), v.peer, short(us[v.peer]), f"**{v.ratio:.2f}**",
-                          "" if v.bar is None else f"{v.bar:.2f}", {True: "met", False: "**missed**", None: ""}[v.met]])
+                          "" if v.bar is None else f"{v.bar:.2f}", WORDS[v.met]])
     return markdown(table)
+
+
+def promises(record: Record) -> str:
+    table = [["", "graphc", "at most", ""]]
+    table += [[p.what, f"{p.figure:.3g} {p.unit}", f"{p.bar:g} {p.unit}", WORDS[p.met]] for p in report.promises(record)]
+    return markdown(table) if len(table) > 1 else "Not measured in this run."
 
 
 def times(record: Record) -> str:
@@ -175,8 +186,8 @@ def page(record: Record) -> str:
         peers=", ".join(n for n, c in CONTENDERS.items() if not c.beside and n not in ("graphc", "mkl")),
         beside=" and ".join(f"*{n}*" for n, c in CONTENDERS.items() if c.beside),
         error=max(c["error"] for _, _, row in report.rows(record) for c in row["contenders"].values() if c["status"] == "ok"),
-        ratios=ratios(record), times=times(record), failures=failures(record), starts=starts(record), contractions=contractions(record),
-        depth=depth(record), roofline=roofline(record))
+        ratios=ratios(record), promises=promises(record), times=times(record), failures=failures(record), starts=starts(record),
+        contractions=contractions(record), depth=depth(record), roofline=roofline(record))
 
 
 def main() -> None:

@@ -130,6 +130,16 @@ def test_the_bar_is_over_the_best_of_the_row() -> None:
     assert ET.fromstring(chart.svg(r)).tag.endswith("svg")
 
 
+def test_other_bars() -> None:
+    r = record(W1={"graphc": 50., "jax_jit": 100.})
+    w1 = r["rows"]["W1"]["1"]["contenders"]
+    w1["graphc"] |= {"cold_s": .2, "warm_s": .1, "peak_mb": 100.}
+    w1["jax jit"] |= {"cold_s": .25, "warm_s": .1, "peak_mb": 200.}
+    r["depth"] = {"4": {"llvm_s": .1, "python_s": .1, "nodes": 100}, "48": {"llvm_s": .12, "python_s": .19, "nodes": 1000}}
+    got = [(round(p.figure, 6), p.met) for p in report.promises(r)]
+    assert got == [(.2, True), (.1, False), (.8, False), (100, True), (1.2, True), (100, False)]
+
+
 def test_floor() -> None:
     """W1 is bound by its FLOPs, the chain by its bytes."""
     roof = {"gflops": 100., "read": dict.fromkeys(machine.SIZES, 10.), "triad": dict.fromkeys(machine.SIZES, 20.)}
