@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, help="a file whose lock is held while anything is timed")
     parser.add_argument("--json", type=Path, help="write the record here; the rows of an earlier record there that do not run now are kept")
     parser.add_argument("--chart", type=Path, help="write the chart here, as SVG")
+    parser.add_argument("--note", default="", help="what a reader of the record should know of this run")
     args = parser.parse_args()
     method = Method(args.rounds, args.slice, args.starts, args.cache and args.cache.absolute(), args.patience, args.lock)
     if unknown := [w for w in args.workloads or () if not chosen([*WORKLOADS, "depth"], [w])] + [p for p in args.peers or () if p not in CONTENDERS]:
@@ -63,7 +64,7 @@ def main() -> None:
     record: report.Record = json.loads(args.json.read_text()) if args.json and args.json.exists() else {"rows": {}}
     with held(method.lock):
         roofs = {n: machine.roofline(n) for n in args.threads}
-    record |= {"date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}", "machine": machine.describe(),
+    record |= {"note": args.note, "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}", "machine": machine.describe(),
                "method": {"rounds": method.rounds, "slice": method.slice, "starts": method.starts},
                "versions": record.get("versions", {}) | {n: versions[p][n] for c in contenders if (p := find(c, versions)) for n in c.needs},
                "roofline": record.get("roofline", {}) | {str(n): roof for n, roof in roofs.items()}}

@@ -27,7 +27,7 @@ python benchmarks/run.py --pythons .venv/bin/python .peers/bin/python --json doc
 ```
 
 The run of {date}: {machine}. {versions}.
-
+{note}
 ![Time of graphc over that of the best peer](benchmarks.svg)
 
 ## Ratios
@@ -181,8 +181,9 @@ def page(record: Record) -> str:
     machine = (f"{m['cpu']} ({m['llvm_cpu']} to LLVM), {m['cores']} cores, vectors of {m['vector_bytes']} bytes, L2 {m['l2'] >> 10} KiB, "
                f"L3 {m['l3'] >> 20} MiB, {m['system']}")
     versions = ", ".join([f"Python {m['python']}", *(f"{n} {v}" for n, v in sorted(record["versions"].items()))])
+    note = f"\n**{record['note']}**\n" if record.get("note") else ""
     return PAGE.format(
-        date=record["date"], machine=machine, versions=versions, rounds=method["rounds"], slice=method["slice"], batches=BATCHES,
+        date=record["date"], note=note, machine=machine, versions=versions, rounds=method["rounds"], slice=method["slice"], batches=BATCHES,
         peers=", ".join(n for n, c in CONTENDERS.items() if not c.beside and n not in ("graphc", "mkl")),
         beside=" and ".join(f"*{n}*" for n, c in CONTENDERS.items() if c.beside),
         error=max(c["error"] for _, _, row in report.rows(record) for c in row["contenders"].values() if c["status"] == "ok"),
