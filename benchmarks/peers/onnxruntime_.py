@@ -33,8 +33,9 @@ class OnnxRuntime(Peer):
     def infer(self, w: Inference) -> Step:
         p, batches, writer = w.params(), w.batches(), Writer()
         y = w.f(writer, {k: k for k in p}, "x")
-        graph = helper.make_graph(writer.nodes, "answer", [helper.make_tensor_value_info("x", TensorProto.FLOAT, batches[0][0].shape)],
-                                  [helper.make_tensor_value_info(y, TensorProto.FLOAT, ["rows", "columns"])], [numpy_helper.from_array(v, k) for k, v in p.items()])
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, batches[0][0].shape)]
+        outputs = [helper.make_tensor_value_info(y, TensorProto.FLOAT, ["rows", "columns"])]
+        graph = helper.make_graph(writer.nodes, "answer", inputs, outputs, [numpy_helper.from_array(v, k) for k, v in p.items()])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         onnx.checker.check_model(model)
         options = onnxruntime.SessionOptions()
