@@ -104,7 +104,7 @@ class Recipe:
         compiler = compiler_id()
         if compiler is None or not all(n.op.infer.__module__.startswith("graphc.") for n in all_nodes(self.graph)):
             return None
-        options = replace(self.options, cache=True, check_passes=False)
+        options = replace(self.options, cache=True, check_passes=False, memory_limit=None)
         return hashed(["step", digest(self.graph), repr(self.target), repr(options), str(self.threads), repr(sorted(self.fixed.items())), compiler, llvm,
                        host_abi()])
 

@@ -440,7 +440,7 @@ def compile(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     Arrays, Tensors and trees of them are arguments; Python floats and ints are run-time numbers; bool, str and None choose a trace; Modules,
     optimizers and leaves that require a gradient are taken as they are. Keywords are the fields of `core.options.Options`: backend ("llvm" or
-    "numpy"), threads, keep_grads, on_new_shape ("compile" or "error"), flush_denormals. Raises GraphError for what cannot be compiled.
+    "numpy"), threads, keep_grads, on_new_shape ("compile" or "error"), flush_denormals, memory_limit (bytes). Raises GraphError for what cannot be compiled.
 
     >>> import numpy as np, graphc as gx
     >>> @gx.compile(backend="numpy")

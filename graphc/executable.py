@@ -105,6 +105,7 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
         return Interpreted(graph, storages, report)
     from . import __version__
     from .build import Recipe
+    from .limits import refuse_too_large
     from .llvm import cache, detect, jit
 
     clock = _Clock(report)
@@ -119,6 +120,7 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     if recalled is not None:
         manifest, obj = recalled
         clock("cache")
+        refuse_too_large(graph.name, manifest, storages, options, lambda: recipe.build(report.journal, clock))
     else:
         if store is not None:
             clock("cache")
@@ -126,7 +128,8 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
         refuse_symbolic(graph)
         _refuse_unbelievable(graph)
         made = recipe.build(report.journal, clock)
-        manifest = made.manifest()
+        built, manifest = made, made.manifest()
+        refuse_too_large(graph.name, manifest, storages, options, lambda: built)
         obj, name, found = jit.cached_object(made.llvm, target, store, [__version__])
         clock("llvm, from the cache" if found else "llvm")
         if store is not None and key is not None:
@@ -167,6 +170,9 @@ def _refuse_unbelievable(graph: Graph) -> None:
             if nbytes > MAX_BYTES:
                 at = ", ".join(sorted(map(str, graph.where(n).locs))) or None
                 raise GraphError(f"{n.type} needs {nbytes:,} bytes", op=n.op, at=at, why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
+
+
+POISON = 0xFF                                           # a byte of NaN
 
 
 class Interpreted:
@@ -309,13 +315,21 @@ class Native:
                           sum(c.nbytes for c in self._constants), self._manifest.regions)
 
     def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
-        """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`."""
+        """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`.
+
+        A region of the arena is NaN before its first step and again after its last, so whoever reads what is not there has NaN in the results.
+        """
         from .loop.interp import run_plan
+        from .loop.place import top
 
         memory = _memory(self, inputs, states)
-        status = run_plan(self.plan, memory)
-        if status:
-            raise self._failure(status, inputs)
+        for k, step in enumerate(top(self.plan)):
+            status = run_plan(step, memory)
+            if status:
+                raise self._failure(status, inputs)
+            for life in self.lives:
+                if life.last == k:
+                    memory[life.region][:] = POISON
         by = {(r.where, r.slot): m for r, m in memory.items() if r.where != "arena"}
         outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:len(self.graph.outputs)])]
         new = []
@@ -356,7 +370,7 @@ def _memory(native: Native, inputs: Sequence[Any], states: Sequence[Array]) -> d
 
     program = native.program
     memory: dict[Any, Array] = {}
-    arena = np.full(native._arena.nbytes, 0xCB, np.uint8)
+    arena = np.full(native._arena.nbytes, POISON, np.uint8)
     for life in native.lives:
         at = life.region.offset or 0
         memory[life.region] = arena[at:at + life.region.nbytes]

@@ -26,6 +26,7 @@ class Options:
     keep_grads: bool = False                            # p.grad is readable after a step that ends in optimizer.step()
     on_new_shape: Literal["compile", "error"] = "compile"
     flush_denormals: bool = True                        # denormals are zero inside the native step
+    memory_limit: int | None = None                     # bytes: a native step that needs more, its states included, is not made
     passes: tuple[str, ...] | None = None               # names of the passes to run, in order; None: all
     cache: bool = field(default_factory=lambda: os.environ.get("GRAPHC_CACHE", "") != "0")      # machine code is kept on disk between processes
     check_passes: bool = field(default_factory=lambda: _flag("GRAPHC_CHECK"))   # evaluate before and after every pass
@@ -35,6 +36,8 @@ class Options:
             raise GraphError(f"no backend {self.backend!r}", fix='backend="llvm" or backend="numpy"')
         if not isinstance(self.threads, int) or isinstance(self.threads, bool) or self.threads < 1:
             raise GraphError(f"threads must be a whole number >= 1, got {self.threads!r}")
+        if self.memory_limit is not None and (not isinstance(self.memory_limit, int) or isinstance(self.memory_limit, bool) or self.memory_limit < 1):
+            raise GraphError(f"memory_limit must be a number of bytes >= 1, got {self.memory_limit!r}", fix="memory_limit=2 << 30")
         if self.on_new_shape not in ("compile", "error"):
             raise GraphError(f'on_new_shape must be "compile" or "error", got {self.on_new_shape!r}')
         for name in ("keep_grads", "flush_denormals", "cache", "check_passes"):

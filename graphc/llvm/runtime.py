@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from ..core import cgroup
 from ..core.fork import running
 from .detect import host
 from .jit import Code, compile_text, load
@@ -30,25 +31,12 @@ MOST = 256                      # threads of a step
 def available() -> int:
     """Cores that this process may use: its affinity, and the quota of its cgroup."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))))
+    return max(1, min(cores, quota(cgroup.ROOT, cgroup.OWN)))
 
 
 def quota(root: Path, own: Path) -> int:
     """Cores that the cgroups of this process grant, of version 1 or 2, each rounded up; MOST where they do not say."""
-    least = float(MOST)
-    try:
-        groups = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:
-        groups = []
-    for _, controllers, path in (g for g in groups if len(g) == 3):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / "cpu" if controllers else root
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            least = min(least, granted(folder))
-            if folder == top:
-                break
+    least = min((granted(folder) for folder in cgroup.folders("cpu", root, own)), default=float(MOST))
     return max(1, math.ceil(least))
 
 

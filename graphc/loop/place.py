@@ -38,7 +38,7 @@ def launches(plan: Plan) -> Iterator[Launch]:
 def lives(plan: Plan) -> list[Life]:
     """How long each arena region is in use, in steps of the plan: a launch is one, and a loop is one."""
     spans: dict[Region, list[int]] = {}
-    for at, step in enumerate(_top(plan)):
+    for at, step in enumerate(top(plan)):
         for launch in launches(step):
             for ref in launch.args:
                 if ref.region.where == "arena":
@@ -46,10 +46,11 @@ def lives(plan: Plan) -> list[Life]:
     return [Life(r, a, b) for r, (a, b) in spans.items()]
 
 
-def _top(plan: Plan) -> Iterator[Plan]:
+def top(plan: Plan) -> Iterator[Plan]:
+    """The steps that lives are counted in: launches, barriers, whole loops."""
     if isinstance(plan, Steps):
         for p in plan.body:
-            yield from _top(p)
+            yield from top(p)
     else:
         yield plan
 
