@@ -59,7 +59,7 @@ as a part of the median.
 ## Contractions alone
 
 GFLOP/s of C = A·B in f32, where N and T say how A and B are stored. Each through its shortest call (graphc's compiled function; MKL by pointer;
-`np.matmul`), less the time of the same call on 1×1 matrices.
+`np.matmul`), less the time of the same call on 1×1 matrices. The bars: at most 1.05 of MKL's time on one thread, and 1.7× as fast on two.
 
 {contractions}
 
@@ -141,13 +141,14 @@ def contractions(record: Record) -> str:
     threads = sorted({t for name, t, _ in report.rows(record) if WORKLOADS[name].kind == "contract"})
     if not threads:
         return "Not measured in this run."
-    table = [["shape", *(f"{n}, {t} thread{'s' * (t > 1)}" for t in threads for n in names), *(f"time / mkl's, {t}" for t in threads)]]
+    table = [["shape", *(f"{n}, {t} thread{'s' * (t > 1)}" for t in threads for n in names), *(f"time / mkl's, {t}" for t in threads), "graphc, 2 over 1"]]
     for name, rows in record["rows"].items():
         if (w := WORKLOADS[name]).kind == "contract":
             us = {(t, n): c["us"] for t in threads for n, c in rows.get(str(t), {}).get("contenders", {}).items() if c["status"] == "ok"}
             rates = [f"{w.flops / us[t, n] / 1e3:.0f}" if (t, n) in us else "" for t in threads for n in names]
             table.append([w.title.removeprefix("contraction "), *rates,
-                          *(f"{us[t, 'graphc'] / us[t, 'mkl']:.2f}" if {(t, "graphc"), (t, "mkl")} <= us.keys() else "" for t in threads)])
+                          *(f"{us[t, 'graphc'] / us[t, 'mkl']:.2f}" if {(t, "graphc"), (t, "mkl")} <= us.keys() else "" for t in threads),
+                          f"{us[1, 'graphc'] / us[2, 'graphc']:.2f}×" if {(1, "graphc"), (2, "graphc")} <= us.keys() else ""])
     return markdown(table)
 
 

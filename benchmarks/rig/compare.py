@@ -111,30 +111,33 @@ def start(make: Callable[[Path], Process], method: Method, pairs: int, folder: P
     return alive, figures
 
 
+def enter(contender: Contender, python: str | None, name: str, threads: int, method: Method, scratch: Path) -> tuple[Process, Figures]:
+    """A contender that has started and is right."""
+    if python is None:
+        raise Failed(f"no interpreter has {' and '.join(contender.needs)}", "not installed")
+    workload = WORKLOADS[name]
+    pairs = method.starts if workload.kind != "contract" else 0
+    folder = (scratch if pairs or method.cache is None else method.cache) / contender.name.replace(" ", "-") / f"{threads}"
+    process, figures = start(lambda cache: Process(contender, workload, threads, python, cache), method, pairs, folder)
+    figures.error = disagreement(process.results, reference(name))
+    if not figures.error <= workload.tolerance:
+        process.kill()
+        raise Failed(f"its results are {figures.error:.1e} off the reference", "wrong")
+    return process, figures
+
+
 def compare(name: str, threads: int, contenders: Mapping[str, tuple[Contender, str | None]], method: Method, say: Callable[[str], None]) -> dict[str, Row]:
     """The figures of each contender, given with the interpreter that can run it (None: nobody can)."""
-    workload, rows, alive = WORKLOADS[name], {}, {}         # type: Any, dict[str, Row], dict[str, tuple[Process, Figures]]
+    rows: dict[str, Row] = {}
+    alive: dict[str, tuple[Process, Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         try:
-            for contender, python in contenders.values():
-                if python is None:
-                    rows[contender.name] = {"status": "not installed"}
-                    continue
-                pairs = method.starts if workload.kind != "contract" else 0
-                folder = Path(scratch) if pairs or method.cache is None else method.cache
+            for n, (contender, python) in contenders.items():
                 try:
-                    process, figures = start(lambda cache: Process(contender, workload, threads, python, cache), method, pairs,  # noqa: B023
-                                             folder / contender.name.replace(" ", "-") / f"{threads}")
+                    alive[n] = enter(contender, python, name, threads, method, Path(scratch))
                 except Failed as e:
-                    rows[contender.name] = {"status": "failed", "words": str(e)}
-                    say(f"  {contender.name} failed: {e}")
-                    continue
-                alive[contender.name] = process, figures
-                figures.error = disagreement(process.results, reference(name))
-                if not figures.error <= workload.tolerance:
-                    rows[contender.name] = {"status": "wrong", "words": f"its results are {figures.error:.1e} off the reference"}
-                    say(f"  {contender.name} is wrong: {rows[contender.name]['words']}")
-                    alive.pop(contender.name)[0].kill()
+                    rows[n] = e.row
+                    say(f"  {n}: {e.row['status']}: {e}")
             rounds(alive, rows, threads, method)
             rows |= {n: figures.row(method.rounds) for n, (_, figures) in alive.items() if n not in rows}
         finally:
@@ -154,7 +157,7 @@ def rounds(alive: Mapping[str, tuple[Process, Figures]], rows: dict[str, Row], t
                     try:
                         one_slice(*alive[name], threads, method)
                     except Failed as e:
-                        rows[name] = {"status": "failed", "words": str(e)}
+                        rows[name] = e.row
                 turn = next(turns, None) if time.perf_counter() < until else None
 
 

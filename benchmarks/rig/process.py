@@ -30,7 +30,11 @@ Versions = dict[str, dict[str, str]]                    # of an interpreter, by 
 
 
 class Failed(Exception):
-    """A contender could not do it; the words are the end of what it said."""
+    """A contender could not do it: it died, and these are its last words; or it is wrong, or not installed."""
+
+    def __init__(self, words: str, status: str = "failed") -> None:
+        super().__init__(words)
+        self.row = {"status": status, "words": words}
 
 
 def probe(pythons: Sequence[str], names: Sequence[str]) -> Versions:
