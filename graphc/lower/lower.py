@@ -4,8 +4,10 @@ What the caller gets is a `Program`: the plan, and for each kind of memory outsi
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from ..core.target import Target
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
+from ..loop import rows
 from ..loop.ir import Expr, Int, Loop, Plan, Region, Steps, Var
 from ..loop.nest import Nest
+from ..loop.place import launches
 from . import context, nests
 from .access import Home
 from .context import Context
@@ -148,7 +152,7 @@ class _Lowering:
             detour[region] = self.arena(leaf_home.type, "new", leaf_home.order)
         self.sinks = {n: [detour.get(h.region, h) for h in hs] for n, hs in self.sinks.items()}
         targets = [detour.get(home.region, home) for _, home in self.copies]
-        self._settle(gs)
+        private = self._settle(gs)
         ctx = Context(self.target, self.homes, self.constant, self.results, self.check)
         by_copy = {c: (n, home) for c, (n, _), home in zip(copies, self.copies, targets)}
         body: list[Plan | Nest] = []
@@ -166,10 +170,11 @@ class _Lowering:
                 waiting = Node(leaf.op, (), leaf.attrs, leaf.type)
                 self.homes[waiting] = detour[home.region]
                 body += self._made([context.copy(waiting, [home], ctx)], [leaf])
-        return self._steps(body)
+        return self._steps(body, private)
 
-    def _settle(self, gs: Sequence[Group]) -> None:
-        """A home for each stored node that somebody outside its group reads, or whose kernel must write it."""
+    def _settle(self, gs: Sequence[Group]) -> set[str]:
+        """A home for each stored node that somebody outside its group reads, or whose kernel must write it. The regions that are made for them alone."""
+        private: set[str] = set()
         outside = {x for g in gs for x in g.reads} | {root_of(n) for n, _ in self.copies}
         for g in gs:
             for n in g.members:
@@ -178,10 +183,12 @@ class _Lowering:
                 if n in self.sinks:
                     self.homes[n] = min(self.sinks[n], key=lambda h: h.region.where != "arena")
                 elif n in outside or g.closed:
-                    self.homes[n] = self.arena(n.tensor, n.op.name, self.orders.get(n, identity(n)))
+                    self.homes[n] = home = self.arena(n.tensor, n.op.name, self.orders.get(n, identity(n)))
+                    private.add(home.region.name)
         for g in gs:
             if g.head is not None and isinstance(g.head.type, TupleType):
                 self._items(g.head)
+        return private
 
     def _items(self, head: Node) -> None:
         """Homes for the results of an op that has several, under the `get` nodes that take them out."""
@@ -223,9 +230,17 @@ class _Lowering:
         origin = tuple([name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)])
         return [replace(nest, origin=origin) for nest in nests]
 
-    def _steps(self, body: Sequence[Plan | Nest]) -> Plan:
-        """Nests become launches."""
-        return Steps(tuple([x.launch(self.names.kernel(x.hint)) if isinstance(x, Nest) else x for x in body]))
+    def _steps(self, body: Sequence[Plan | Nest], private: Collection[str] = ()) -> Plan:
+        """Nests become launches, neighbours that share rows one launch. `private`: regions that nobody outside this body touches."""
+        touched = Counter(name for x in body for name in _regions(x))
+        out: list[Plan] = []
+        for _, run in groupby(body, lambda x: isinstance(x, Nest)):
+            neighbours = list(run)
+            nests = [x for x in neighbours if isinstance(x, Nest)]
+            here = Counter(name for x in nests for name in _regions(x))
+            fused = rows.fuse(nests, {r for r in private if here[r] == touched[r]}, self.target)
+            out += [x.launch(self.names.kernel(x.hint)) for x in fused] or [x for x in neighbours if not isinstance(x, Nest)]
+        return Steps(tuple(out))
 
     # ---- scan ----------------------------------------------------------------------------------------------------------------------
 
@@ -281,6 +296,10 @@ class _Lowering:
         if nbytes(home.type):
             out += self._made([context.copy(x, [home], ctx)], [n])
         return home
+
+
+def _regions(x: Plan | Nest) -> set[str]:
+    return {ref.region.name for ref in (x.refs if isinstance(x, Nest) else [ref for y in launches(x) for ref in y.args])}
 
 
 def _checks(n: Node) -> bool:

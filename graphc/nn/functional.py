@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from .. import array as xp
@@ -31,6 +32,26 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                 else "the input is a number, it has no last axis",
             fix=f"nn.Linear({size}, {weight.shape[0]}){flat} before {layer}" if x.ndim else f"an input of shape (..., {weight.shape[1]})")
     y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def layer_norm(input: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """`(x - mean) / sqrt(var + eps) * weight + bias`, mean and (biased) variance over the last axes, whose sizes are `normalized_shape`.
+
+    weight and bias have that shape, or are None. Raises GraphError where the input does not end in it. Source: Ba, Kiros, Hinton (2016).
+    """
+    x = xp.asarray(input)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape):] != shape:
+        raise GraphError(f"layer_norm over {shape} needs an input that ends in these sizes, got {_show(x)}", op=f"layer_norm({x.name or 'x'})", at=user_loc(),
+                         fix=f"nn.LayerNorm({x.shape[-1] if x.ndim else 1})")
+    for name, p in (("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != shape:
+            raise GraphError(f"layer_norm: {name} should have shape {shape}, got {p.shape}", at=user_loc())
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    d = x - xp.mean(x, axis=axes, keepdims=True)
+    y = d * xp.rsqrt(xp.mean(d * d, axis=axes, keepdims=True) + eps)
+    y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
 

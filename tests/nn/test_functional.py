@@ -37,7 +37,10 @@ def prepared(name: str, dtype: Any) -> tuple[Any, list[Any], list[str], Any]:
 
     def f(*floats: Any) -> Any:
         given = dict(zip(names, floats, strict=True)) | whole
-        return getattr(F, case["fn"])(*(given[a] for a in case["args"]), **kw)
+        values = [given[a] for a in case["args"]]
+        if case["fn"] == "layer_norm":
+            return F.layer_norm(**dict(zip(("input", "weight", "bias"), values)), **kw)
+        return getattr(F, case["fn"])(*values, **kw)
 
     return f, [RECORD[a].astype(dtype) for a in names], names, RECORD[f"{name}/cotangent"].astype(dtype)
 
@@ -183,3 +186,20 @@ def test_dropout(backend: str) -> None:
 
 def test_one_hot() -> None:
     assert F.one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_layer_norm_refuses() -> None:
+    with pytest.raises(GraphError, match=r"layer_norm over \(5,\) needs an input that ends in these sizes, got f32\[3,4\]") as e:
+        nn.LayerNorm(5)(gx.zeros((3, 4)))
+    assert "nn.LayerNorm(4)" in str(e.value)
+    with pytest.raises(GraphError, match=r"layer_norm: bias should have shape \(4,\), got \(3,\)"):
+        F.layer_norm(gx.zeros((3, 4)), 4, gx.ones(4), gx.ones(3))
+
+
+def test_layer_norm_module() -> None:
+    net = nn.LayerNorm((3, 4), bias=False)
+    assert [(n, p.shape) for n, p in net.named_parameters()] == [("weight", (3, 4))]
+    assert nn.LayerNorm(4, elementwise_affine=False).state_dict() == {}
+    y = net(gx.asarray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))).numpy()
+    np.testing.assert_allclose(y.reshape(2, -1).mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(y.reshape(2, -1).std(1), 1, atol=1e-5)

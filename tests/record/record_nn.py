@@ -41,6 +41,7 @@ def arrays() -> dict[str, np.ndarray]:
         "w": r.standard_normal((2, 4)),
         "bias": r.standard_normal(2),
         "x3": r.standard_normal((2, 3, 4)),
+        "weight4": r.standard_normal(4),
     }
 
 
@@ -87,6 +88,9 @@ def table() -> dict[str, dict[str, Any]]:
     add("linear-bare", "linear", ["a", "w"])
     add("linear-3d", "linear", ["x3", "w", "bias"])
     add("linear-1d", "linear", ["logits1", "w", "bias"])
+    add("layer_norm", "layer_norm", ["a", "logits1", "weight4"], normalized_shape=[4])
+    add("layer_norm-bare", "layer_norm", ["a"], normalized_shape=[4], eps=0.1)
+    add("layer_norm-two-axes", "layer_norm", ["x3", "b", "a"], normalized_shape=[3, 4])
     return cases
 
 
@@ -97,8 +101,9 @@ def main() -> None:
     r = np.random.RandomState(12)
     for name, case in cases.items():
         args = {a: torch.tensor(given[a], requires_grad=given[a].dtype == np.float64) for a in case["args"]}
-        kw = {k: torch.tensor(given[v]) if v in given else v for k, v in case["kw"].items()}
-        y = getattr(F, case["fn"])(*args.values(), **kw)
+        kw = {k: torch.tensor(given[v]) if isinstance(v, str) and v in given else v for k, v in case["kw"].items()}
+        names = ("input", "weight", "bias") if case["fn"] == "layer_norm" else ()
+        y = getattr(F, case["fn"])(**dict(zip(names, args.values())), **kw) if names else getattr(F, case["fn"])(*args.values(), **kw)
         cotangent = r.standard_normal(tuple(y.shape))
         (y * torch.tensor(cotangent)).sum().backward()
         out[f"{name}/out"], out[f"{name}/cotangent"] = y.detach().numpy(), cotangent
