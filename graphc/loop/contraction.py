@@ -202,6 +202,8 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
         """Whether steps of var fall into one set of the cache."""
         return (a.along(var) or 0) * size % WAY == 0 and a.along(var) != 0
 
+    follows = {e.buf.name for x in walk(s) if isinstance(x, Store) for e in expressions(x) if isinstance(e, Load)}     # the epilogue's are not packed
+    reads = [a for a in reads if a.buf.name not in follows]
     large = width * depth * size > target.l2 * 3 // 8           # read in rows, it would fall out of L2 and out of the TLB between two tiles
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
@@ -356,8 +358,8 @@ def dot_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dt
 def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], target: Target) -> Stmt:
     """The schedule of `for free: acc = init; for summed: acc op= expression; store`.
 
-    Where the last summed axis is contiguous (and as good as the last free one), lanes go along it, as four vectors of partial sums; else along
-    the last free axis that is.
+    Where everything that moves with the last summed axis is contiguous along it, lanes go along it, as four vectors of partial sums; else along the last
+    free axis of which that is true.
     """
     reads = accesses(s, inner=True)
     accs = accumulators(s)
@@ -365,7 +367,8 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
     lanes, k = target.lanes(dtype), summed[-1]
     inner = next((f for f in reversed(free) if any(a.along(f) == 1 for a in reads) and all(a.along(f) in (0, 1) for a in reads)), None)
     whole = {x.var for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
-    if inner in whole and inner is not None and not any(a.along(k) == 1 for a in reads):
+    gathers = any(a.along(k) not in (0, 1) for a in reads)
+    if inner in whole and inner is not None and (gathers or not any(a.along(k) == 1 for a in reads)):
         width = lanes * min(4, -(-size_of(s, inner) // lanes))
         s = sink(tile(s, inner, width, unit=lanes), inner + "i")
         return mark(s, **{inner + "i": "simd"})
