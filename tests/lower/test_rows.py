@@ -25,7 +25,7 @@ from graphc.ops.contract import contract
 from graphc.ops.elementwise import exp, tanh
 from graphc.ops.index import check_index, take
 from graphc.ops.leaf import input_
-from graphc.ops.movement import broadcast, permute
+from graphc.ops.movement import broadcast, flip, permute
 from graphc.ops.reduce import reduce_max, reduce_sum
 from graphc.testing import random_graph, random_inputs
 from graphc.trace.storage import Storage
@@ -79,7 +79,8 @@ def test_a_sum_over_rows_beside_sums_within_them() -> None:
     mean = reduce_sum(x, axes=(1,)) / 6.0
     d = x - spread(mean, 1, 6)
     r = exp(-reduce_sum(d * d, axes=(1,)))
-    step = agree(Graph((x, g), (d * spread(r, 1, 6) * g, reduce_sum(d * g, axes=(0,)), reduce_sum(g * g * d, axes=(0, 1)))), [numbers(37, 6), numbers(37, 6, seed=1)])
+    outputs = (d * spread(r, 1, 6) * g, reduce_sum(d * g, axes=(0,)), reduce_sum(g * g * d, axes=(0, 1)))
+    step = agree(Graph((x, g), outputs), [numbers(37, 6), numbers(37, 6, seed=1)])
     assert len(kernels(step)) == 1
 
 
@@ -101,7 +102,6 @@ def test_another_row_is_another_kernel() -> None:
     """Row i of the second nest reads row n - 1 - i, or all rows, of the first: they cannot go block by block."""
     x = leaf("x", 21, 8)
     s = reduce_sum(x, axes=(1,))
-    from graphc.ops.movement import flip
     turned = exp(x - spread(flip(s, axes=(0,)), 1, 8))
     crossed = exp(permute(x, axes=(1, 0)) * spread(s, 0, 8))
     whole = exp(x * spread(spread(reduce_sum(s, axes=(0,)), 0, 21), 1, 8))
