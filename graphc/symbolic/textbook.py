@@ -1,0 +1,138 @@
+"""Composites under the names that books give them: softmax, logsumexp, sigmoid, relu. Graph → Graph, for printing alone.
+
+A stable softmax is a dozen nodes (the largest is taken off, unless it is infinite, ...). Here the dozen is one node again, with the derivative a book
+would write, so that reverse mode over the result writes what a book would. The new ops are in no registry: they are for formulas, not for steps.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.types import TensorType
+from ..ir.node import Graph, Node
+from ..ir.op import Op
+from ..ir.walk import rebuilt, topo
+from ..ops import elementwise as ops
+from ..ops.elementwise import abs_, add, div, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, tanh, where
+from ..ops.leaf import const, splat
+from ..ops.movement import broadcast, permute, reshape
+from ..ops.reduce import reduce_max, reduce_sum
+
+
+def _over(x: Node, axes: tuple[int, ...], like: Node) -> Node:
+    return broadcast(x, shape=like.tensor.shape, axes=axes)
+
+
+def _softmax_vjp(g: Node, y: Node, x: Node, *, axis: int) -> tuple[Node]:
+    return (y * (g - _over(reduce_sum(g * y, axes=(axis,)), (axis,), y)),)
+
+
+def _logsumexp_numpy(x: Any, *, axes: tuple[int, ...]) -> Any:
+    return np.log(np.sum(np.exp(x), axes))
+
+
+softmax = Op("softmax", "reduce", lambda t, *, axis: t, lambda x, *, axis: np.exp(x) / np.sum(np.exp(x), axis, keepdims=True), _softmax_vjp,
+             "exp(x) over its sum along an axis", lambda rng: [])
+logsumexp = Op("logsumexp", "reduce", lambda t, *, axes: TensorType(tuple(n for a, n in enumerate(t.shape) if a not in axes), t.dtype), _logsumexp_numpy,
+               lambda g, y, x, *, axes: (_over(g, axes, x) * (softmax(x, axis=axes[0]) if len(axes) == 1 else exp(x - _over(y, axes, x))),),
+               "log(sum(exp(x)))", lambda rng: [])
+sigmoid = Op("sigmoid", "unary", lambda t: t, lambda x: 1 / (1 + np.exp(-x)), lambda g, y, x: (g * (y * (1.0 - y)),), "1 / (1 + exp(-x))", lambda rng: [])
+softplus = Op("softplus", "unary", lambda t: t, lambda x: np.log1p(np.exp(x)), lambda g, y, x: (g * sigmoid(x),), "log(1 + exp(x))", lambda rng: [])
+relu = Op("relu", "unary", lambda t: t, lambda x: np.maximum(x, 0),
+          lambda g, y, x: (where(lt(splat(0.0, x), x), g, splat(0.0, g)),), "max(x, 0)", lambda rng: [])
+
+
+def textbook(graph: Graph) -> Graph:
+    """The graph with every composite that is found as one node."""
+    done: dict[Node, Node] = {}
+    info = dict(graph.info)
+    for n in topo((*graph.roots, *graph.leaves)):
+        done[n] = _found(n, done) or rebuilt(n, tuple(done[i] for i in n.inputs))
+        info[done[n]] = graph.where(n)
+    return graph.with_roots(tuple(done[r] for r in graph.roots), info)
+
+
+def _found(n: Node, done: dict[Node, Node]) -> Node | None:
+    """The composite that ends in n, on the rebuilt operands."""
+    if n.op is div and (e := _exp_shifted(n.inputs[0])) and _sums(n.inputs[1], n.inputs[0], e[1]) and len(e[1]) == 1:
+        return softmax(done[e[0]], axis=e[1][0])
+    if n.op is sub and (d := _shifted(n.inputs[0])):
+        inner = _bare(n.inputs[1])
+        if inner.op is log and _is_sum_of_exp(inner.inputs[0], n.inputs[0], d[1]):
+            x = done[d[0]]
+            return sub(x, _over(logsumexp(x, axes=d[1]), d[1], x))
+    if n.op is add:
+        return _of_a_sum(n, done)
+    if n.op is where and n.inputs[0].op is le and n.inputs[0].inputs[0] is n.inputs[2] and _is(n.inputs[0].inputs[1], 0.0) and _is(n.inputs[1], 0.0):
+        return relu(done[n.inputs[2]])
+    return None
+
+
+def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
+    """log(sum(exp(x - m))) + m, (1 + tanh(x / 2)) / 2, and max(x, 0) + log1p(exp(-|x|))."""
+    a, b = n.inputs
+    if a.op is maximum and b.op is log1p and _is(a.inputs[1], 0.0):
+        d = b.inputs[0]
+        for op in (exp, neg, abs_):
+            d = d.inputs[0] if d.op is op else n
+        if d.op is where and d.inputs[2].op is sub and d.inputs[2].inputs[0] is a.inputs[0]:
+            return softplus(done[a.inputs[0]])
+    if _is(b, 0.5) and a.op is mul and _is(a.inputs[1], 0.5) and a.inputs[0].op is tanh:
+        half = a.inputs[0].inputs[0]
+        return sigmoid(done[half.inputs[0]]) if half.op is mul and _is(half.inputs[1], 0.5) else None
+    for left, right in ((a, b), (b, a)):
+        if _bare(left).op is log and (total := _bare(_bare(left).inputs[0])).op is reduce_sum and (e := _exp_shifted(total.inputs[0])):
+            x, axes = e
+            if total.attrs["axes"] == axes and _shift_of(right) == (x, axes):
+                out = logsumexp(done[x], axes=axes)
+                return out if out.type == n.type else reshape(out, shape=n.tensor.shape)
+    return None
+
+
+def _bare(n: Node) -> Node:
+    """What a node repeats or reshapes."""
+    while n.op in (reshape, broadcast, stop_gradient):
+        n = n.inputs[0]
+    return n
+
+
+def _is(n: Node, value: float) -> bool:
+    n = _bare(n)
+    return n.op is const and np.ndim(n.attrs["value"]) == 0 and bool(n.attrs["value"] == value)
+
+
+def _shift_of(n: Node) -> tuple[Node, tuple[int, ...]] | None:
+    """(x, axes) where n is the largest of x along axes, or 0 where that is infinite."""
+    n = _bare(n)
+    if n.op is where and n.inputs[0].op is isfinite and _is(n.inputs[2], 0.0):
+        m = _bare(n.inputs[1])
+        if m.op is reduce_max and _bare(n.inputs[0].inputs[0]) is m:
+            x = m.inputs[0]
+            return (x.inputs[0] if x.op is stop_gradient else x), m.attrs["axes"]
+    return None
+
+
+def _shifted(n: Node) -> tuple[Node, tuple[int, ...]] | None:
+    """(x, axes) where n is x less its shift."""
+    if n.op is not sub:
+        return None
+    found = _shift_of(n.inputs[1])
+    return found if found is not None and found[0] is n.inputs[0] else None
+
+
+def _exp_shifted(n: Node) -> tuple[Node, tuple[int, ...]] | None:
+    return _shifted(n.inputs[0]) if n.op is exp else None
+
+
+def _sums(n: Node, e: Node, axes: tuple[int, ...]) -> bool:
+    n = _bare(n)
+    return n.op is reduce_sum and n.inputs[0] is e and n.attrs["axes"] == axes
+
+
+def _is_sum_of_exp(n: Node, d: Node, axes: tuple[int, ...]) -> bool:
+    n = _bare(n)
+    return n.op is reduce_sum and n.inputs[0].op is exp and n.inputs[0].inputs[0] is d and n.attrs["axes"] == axes
+
+
+TRANSPARENT = (reshape, broadcast, permute, stop_gradient, ops.cast, ops.neg)   # what needs no name of its own
