@@ -17,6 +17,7 @@ html_static_path, html_css_files = ["_static"], ["wide.css"]
 exclude_patterns = ["_build"]
 default_role = "code"                                   # `x` in a docstring is code, as everywhere in graphc
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
 
 sphinx_gallery_conf = {
     "examples_dirs": str(gallery.STAGE),

@@ -27,7 +27,7 @@ FLOORS = {
     "lower": "core ir ops loop",
     "llvm": "core loop",
     "viz": "core ir loop",
-    "symbolic": "core ir ops trace",
+    "symbolic": "core ir ops trace transform",
 }
 # The roof, and graphc/__init__.py itself.
 ROOF = {"driver", "executable", "build", "frame", "quick", "limits", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}
