@@ -43,6 +43,10 @@ class _Elements(LatexPrinter):                          # type: ignore[misc]
         super().__init__({"order": "none", "mul_symbol": None})
         self.letters = letters
 
+    def text(self, e: Any) -> str:
+        """The formula. Some versions of SymPy put a dot between a number and a parenthesis."""
+        return str(self._print(e)).replace(r" \cdot \left(", r" \left(")
+
     def letter(self, k: Index) -> str:
         if k not in self.letters:
             self.letters[k] = next(c for c in _LETTERS if c not in self.letters.values())
@@ -133,7 +137,7 @@ class Speller:
                 return self.matrix(e, self.out)[0], True
             except NoMatrix:
                 pass
-        return self.elements._print(e), not self.out
+        return self.elements.text(e), not self.out
 
     def matrix(self, e: Any, out: tuple[Index, ...]) -> Text:
         """The array with these axes."""
@@ -173,7 +177,7 @@ class Speller:
         e = gathered(e)
         if isinstance(e, Total) and (dot := self._dot(e)):
             return dot
-        text = self.elements._print(e)
+        text = self.elements.text(e)
         return text, ADD if isinstance(e, sympy.Add) else MUL if isinstance(e, (sympy.Mul, Reduction)) or text.startswith("-") else ATOM
 
     def _dot(self, e: Total) -> Text | None:

@@ -57,6 +57,10 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
     """The composite that ends in n, on the rebuilt operands."""
     if n.op is div and (e := _exp_shifted(n.inputs[0])) and _sums(n.inputs[1], n.inputs[0], e[1]) and len(e[1]) == 1:
         return softmax(done[e[0]], axis=e[1][0])
+    if n.op is mul:                                                     # e * (1 / sum(e)), as graphc computes it
+        for e, r in (n.inputs, n.inputs[::-1]):
+            if (r := _bare(r)).op is div and _is(r.inputs[0], 1.0) and (x := _exp_shifted(e)) and _sums(r.inputs[1], e, x[1]) and len(x[1]) == 1:
+                return softmax(done[x[0]], axis=x[1][0])
     if n.op is sub and (d := _shifted(n.inputs[0])):
         inner = _bare(n.inputs[1])
         if inner.op is log and _is_sum_of_exp(inner.inputs[0], n.inputs[0], d[1]):
