@@ -141,7 +141,7 @@ def with_graphc(p: Product, loops: Loops, threads: int, a: np.ndarray, b: np.nda
     ms = (time.perf_counter() - start) * 1e3
     keep = step([a, b])                                         # fills the table; `keep` holds the result, and the table points at it
     fn = loops.fn("steps", ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    address, table = step._code.address("step"), step._table.ctypes.data
+    address, table = step._code.address("step"), step.frame.table.ctypes.data
     return (lambda count, alive=(step, keep, a, b): fn(address, count, table)), (lambda: step([a, b])[0]), ms
 
 

@@ -45,7 +45,7 @@ def profile(executable: Any, rounds: int = 15, slice_seconds: float = 0.003) -> 
 
     loops, target = Loops(), host()
     peak = contractions.peak(loops)
-    fn, table = loops.fn("steps", ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p), executable._table.ctypes.data
+    fn, table = loops.fn("steps", ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p), executable.frame.table.ctypes.data
     layout, plan = executable._manifest.layout, executable.plan
     end = max((x.region.offset + x.region.nbytes for x in executable.lives), default=0)
     made: dict[str, tuple[Any, float, float]] = {"the step": (executable._code, 0.0, 0.0)}

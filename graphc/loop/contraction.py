@@ -211,13 +211,15 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
             and (far(a, row) or height * depth * size > 4 * target.l2 or
                  (crowded((a.along(k[-1]) or 0) * size, depth) if a.along(row) == 1 else far(a, k[-1]) and depth > 8))]
     most = max(128, target.l1 * 3 // 8 // (rows * size))        # of a sum whose strip of left rows stays in L1
-    if (right or left) and 2 * depth > 3 * most and isinstance(loop_of(s, row).hi, Int):
-        return blocked(s, row, column, k, right, left, rows, columns, most, target, dtype)
+    group = group_of(columns, depth, target, dtype)
+    long_sum, again = depth > 2 * most, left and width > group * columns                # again: strips would be packed for each group of panels
+    if (((right or left) and long_sum) or again) and isinstance(loop_of(s, row).hi, Int):
+        return blocked(s, row, column, k, right, left, rows, columns, most if long_sum else depth, target, dtype)
     wide = max(widest(height, target), 1) * target.lanes(dtype) # columns of a tile of so few rows
     if height * STREAMS[0] <= target.registers and width > wide and depth >= 4 * STREAMS[0] and not right and not left and isinstance(loop_of(s, row).hi, Int):
         return streamed(s, row, column, k, target, dtype)
     if right or left:
-        s = packed(s, row, column, k, right, left, rows, columns, group_of(columns, depth, target, dtype), target, dtype)
+        s = packed(s, row, column, k, right, left, rows, columns, group, target, dtype)
     else:
         s = in_registers(s, row, column, rows, columns, target, dtype, by_columns=width > height)
     s = unrolled(s, k[-1], target)
@@ -281,32 +283,43 @@ def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acces
     return mark(s, **{row + "i": "unroll", column + "i": "simd"})
 
 
-BLOCK = 512, 1024                                               # rows and columns, about, of a block of a product whose sum is cut
+BLOCK = 512, 1024                                               # rows and columns, at most, of a block of a product that is cut up
 
 
 def blocked(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Access], left: list[Access], rows: int, columns: int, most: int,
             target: Target, dtype: DType) -> Stmt:
-    """Blocks of rows and columns, which are independent; in each the sum is cut, and rests in an array between the cuts. The left operands are packed
-    for a whole block of rows, the right ones as in `packed`. (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication".)"""
+    """Blocks of rows and columns, which are independent; in each the sum is cut, if it is longer than `most`, and rests in an array between the cuts. The
+    left operands are packed for a whole block of rows, the right ones as in `packed`. (Goto and van de Geijn, "Anatomy of high-performance matrix
+    multiplication".)"""
     lanes, over = target.lanes(dtype), k[0]
     inner = math.prod(size_of(s, v) for v in k[1:])
     size = cut(size_of(s, over), max(1, most // inner))
     acc = accumulator(s)
-    for var, block, unit in ((row, BLOCK[0], rows), (column, BLOCK[1], columns)):
+    long = epilogue_work(s, acc) > LONG
+    down = max(128, -(-size_of(s, row) // 2))                   # two blocks at least, so that two threads have work
+    for var, block, unit in ((row, min(BLOCK[0], down), rows), (column, BLOCK[1], columns)):
         s = tile(s, var, -(-block // unit) * unit, unit=unit, outer=var + "b", inner=var)
-    s = in_blocks(sink(s, row, into=column + "b"), acc, over, size, row, column)
+    s = sink(s, row, into=column + "b")
+    whole = size == size_of(s, over)
+    s = each(s, row, lambda x: For(over + "b", Int(0), Int(1), "serial", x)) if whole else in_blocks(s, acc, over, size, row, column)
     for a in left:
-        down, last = f"{row}_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
+        first, last = f"{row}_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
         s = stage(s, over + "b", a.buf, (row, *k), pad=lanes)
         if a.along(row) == 1:                                   # across its diagonal, block by block
-            s = sink(tile(tile(s, down, lanes, unit=lanes), last, lanes, unit=lanes), down + "i")
-            s = mark(s, **{down + "i": "unroll", last + "i": "simd"})
+            s = sink(tile(tile(s, first, lanes, unit=lanes), last, lanes, unit=lanes), first + "i")
+            s = mark(s, **{first + "i": "unroll", last + "i": "simd"})
         elif a.along(k[-1]) == 1:
             s = mark(tile(s, last, 4 * lanes, unit=lanes), **{last + "i": "simd"})
     s = packed(s, row, column, k, right, [], rows, columns, group_of(columns, size * inner, target, dtype), target, dtype)
+    s = unrolled(s if whole else ends(s, row, column, target), k[-1], target)
+    return spill(s, acc, row + "i", column + "i", lanes) if whole and long else s
+
+
+def ends(s: Stmt, row: str, column: str, target: Target) -> Stmt:
+    """What `in_blocks` put before the blocks and behind them, as maps."""
     for end in ("_first", "_last"):
         s = each(s, row + end, lambda x, end=end: map_schedule(x, (row + end, column + end), target))   # type: ignore[misc]
-    return unrolled(s, k[-1], target)
+    return s
 
 
 STREAMS = 8, 4, 1024                                           # rows of the right operand that go by at once, vectors of each, columns of a block
@@ -320,9 +333,7 @@ def streamed(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target,
     s = tile(s, column, block, unit=vectors * lanes, outer=column + "b", inner=column)
     s = in_blocks(sink(s, row, into=column + "b"), accumulator(s), k[-1], steps, row, column)
     s = tile(s, column, vectors * lanes, unit=lanes)
-    s = sink(sink(s, row), column + "i")
-    for end in ("_first", "_last"):
-        s = each(s, row + end, lambda x, end=end: map_schedule(x, (row + end, column + end), target))   # type: ignore[misc]
+    s = ends(sink(sink(s, row), column + "i"), row, column, target)
     return mark(s, **{row: "unroll", k[-1]: "unroll", column + "i": "simd"})
 
 
