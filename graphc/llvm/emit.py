@@ -40,6 +40,8 @@ class KernelText:
 class Emitter(Memory):
     """Statements, in order."""
 
+    turns = 0                                                   # statements so far that one thread runs
+
     # ---- statements -----------------------------------------------------------------------------------------------------------------
 
     def stmt(self, s: Stmt) -> None:
@@ -291,18 +293,18 @@ class Emitter(Memory):
     # ---- sharing a kernel among threads ---------------------------------------------------------------------------------------------
 
     def top(self, s: Stmt) -> None:
-        """Outermost parallel loops in balanced shares; what writes registers alone by every thread; the rest by the first."""
+        """Outermost parallel loops in balanced shares; what writes registers alone by every thread; the rest by one thread each, in turn."""
         match s:
             case Seq(body):
                 rest: list[Stmt] = []
                 for x in body:
                     if self.shared(x):
-                        self.by_first(rest)
+                        self.in_turn(rest)
                         rest = []
                         self.top(x)
                     else:
                         rest.append(x)
-                self.by_first(rest)
+                self.in_turn(rest)
             case Alloc(buf, _) if buf.space == "register": self.alloc(s, self.top)
             case For(var, lo, hi, "parallel", body) if self.shared(s):
                 a, b = self.integer(self.at(self.affine(lo))), self.integer(self.at(self.affine(hi)))
@@ -313,7 +315,7 @@ class Emitter(Memory):
                     assert a == 0, f"parallel {var} starts at {a}"
                     first, end = (self.op(f"udiv i64 {self.op(f'mul i64 {t}, {b}')}, %threads") for t in ("%thread", self.op("add i64 %thread, 1")))
                     self.loop(var, first, end, body)
-            case _: self.by_first([s])
+            case _: self.in_turn([s])
 
     def shared(self, s: Stmt) -> bool:
         match s:
@@ -323,12 +325,15 @@ class Emitter(Memory):
             case Alloc(buf, body): return buf.space == "register" and self.shared(body)
             case _: return False
 
-    def by_first(self, body: list[Stmt]) -> None:
+    def in_turn(self, body: list[Stmt]) -> None:
+        """Each statement by one thread, the next by the next: what stands beside it is apart from it, or the kernel is not shared."""
         for s in body:
             if all(x.buf.space == "register" for x in walk(s) if isinstance(x, Store | Accum)) and not any(isinstance(x, Check) for x in walk(s)):
                 self.stmt(s)                                    # every thread needs its registers
             else:
-                self.guarded(self.op("icmp eq i64 %thread, 0"), partial(self.stmt, s), self.written(s))
+                turn = self.op(f"urem i64 {self.turns}, %threads") if self.turns else "0"
+                self.turns += 1
+                self.guarded(self.op(f"icmp eq i64 %thread, {turn}"), partial(self.stmt, s), self.written(s))
 
 
 def emit(kernel: Kernel, target: Target) -> KernelText:

@@ -84,9 +84,9 @@ def shareable(kernel: Kernel) -> bool:
     """
     items = list(_outermost(kernel.body))
     everyones = [x for x in items if _registers_only(x) and not _spreads(x)]
-    parts = [x for x in items if not _registers_only(x) or _spreads(x)]         # shared, or the first thread's: a tail of one iteration, say
+    parts = [x for x in items if not _registers_only(x) or _spreads(x)]         # shared, or one thread's: a tail of one iteration, say
     written = {x.buf.name for s in parts for x in walk(s) if isinstance(x, Store | Accum)}
-    return (any(isinstance(s, For) and s.hi not in (Int(0), Int(1)) for s in parts if _spreads(s))
+    return ((len(parts) > 1 or any(isinstance(s, For) and s.hi not in (Int(0), Int(1)) for s in parts if _spreads(s)))
             and not any(isinstance(x, Check) for x in walk(kernel.body))
             and not any(written & {e.buf.name for e in expressions(s) if isinstance(e, Load)} for s in everyones)
             and not any(_leaks(s) for s in parts)
