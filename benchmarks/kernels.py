@@ -1,6 +1,6 @@
 """Where the time of a step goes: each kernel of a compiled function alone, in a native loop, beside the whole step.
 
-    python benchmarks/kernels.py [w1 w2 w2b w8 w11]             # the workloads of `step.py` and `workloads.py`
+    python benchmarks/kernels.py [W1 W2 W2b W8 W11]             # the workloads of `run.py`
 
 For each kernel: its time with its data where it left them, the time it should take (its FMAs at this core's measured speed, or its bytes at the speed of
 the cache that holds them, whichever is longer), and its share. The whole step is longer than the sum where kernels find their data farther away.
@@ -61,35 +61,39 @@ def profile(executable: Any, rounds: int = 15, slice_seconds: float = 0.003) -> 
 
 def show(title: str, executable: Any, call: Callable[[], Any]) -> None:
     rows = profile(executable)
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(200):
         call()
-    python = (time.perf_counter() - start) / 200 * 1e6
+    python = (time.thread_time() - start) / 200 * 1e6
     whole = rows[0][1]
     print(f"\n{title}: {whole:.2f} us in the native step, {python:.2f} us a call, kernels {sum(r[1] for r in rows[1:]):.2f}")
     for name, us, arithmetic, memory in rows[1:]:
         print(f"  {us:9.2f} us {100 * us / whole:5.1f} %   arithmetic {arithmetic:8.2f}  memory {memory:8.2f}   {max(arithmetic, memory) / us:5.2f}   {name}")
 
 
-def executable_of(compiled: Any) -> Any:
-    return compiled._last[2]
+def compiled_in(f: Any, depth: int = 4) -> Any:
+    """The compiled function that a function closes over, however deep."""
+    for cell in getattr(f, "__closure__", None) or ():
+        found = cell.cell_contents if hasattr(cell.cell_contents, "lower") else compiled_in(cell.cell_contents, depth - 1) if depth else None
+        if found is not None:
+            return found
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", default=["w1", "w2", "w2b", "w8", "w11"])
+    parser.add_argument("workloads", nargs="*", default=["W1", "W2", "W2b", "W8", "W11"])
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
-    import step
-    import workloads
+    from peers.graphc_ import Graphc
+    from workloads import WORKLOADS
 
-    steps = {"w1": (64, "sgd"), "w2": (64, "adam"), "w2b": (1024, "adam")}
     for name in options.workloads:
-        call = step.with_graphc([784, 128, 10], *steps[name], 1) if name in steps else getattr(workloads, name)()["graphc"]()
-        call()
-        compiled = next(c.cell_contents for c in call.__closure__ if hasattr(c.cell_contents, "_last"))
-        show(name, executable_of(compiled), call)
+        work, peer = WORKLOADS[name], Graphc(1)
+        step = getattr(peer, work.kind)(work)
+        step.call()
+        show(f"{name}, {work.title}", compiled_in(step.call)._last[2], step.call)
 
 
 if __name__ == "__main__":
