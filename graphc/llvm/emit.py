@@ -17,13 +17,14 @@ from functools import partial
 from ..core.compat import assert_never
 from ..core.dtype import bool_
 from ..core.target import Target
-from ..loop.ir import Accum, Alloc, Bin, Check, For, If, Int, Kernel, Load, Seq, Stmt, Store, While, walk
+from ..loop.ir import Accum, Alloc, Bin, Buffer, Check, Expr, For, If, Int, Kernel, Load, Seq, Stmt, Store, While, expressions, walk
 from ..loop.schedule import lanes_of
 from .memory import At, Lane, Memory
 from .types import Val, in_memory, typed
 from .values import neutral
 
 Registers = dict[tuple[str, int], Val]
+MANY = 1 << 10                                                  # elements along an axis whose size is not a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ class Emitter(Memory):
         if buf.space == "register":
             if self.lane is not None:
                 self.own.add(buf.name)
+            elif len(buf.shape) == 2:
+                self.ask(s.body)
             run(s.body)
             self.own.discard(buf.name)
             self.regs = {k: v for k, v in self.regs.items() if k[0] != buf.name}
@@ -142,6 +145,45 @@ class Emitter(Memory):
         self.scratch_max = max(self.scratch_max, self.scratch)
         run(s.body)
         self.scratch -= size
+
+    def ask(self, s: Stmt) -> None:
+        """Prefetch what stands behind the sum of a register tile, before the sum begins: an update reads and writes arrays that lie beyond L2, and the
+        machine does not see them coming through the sum."""
+        while isinstance(s, Alloc):
+            s = s.body
+        at = next((i for i, x in enumerate(s.body) if isinstance(x, For) and x.how == "serial"), None) if isinstance(s, Seq) else None
+        if at is None or not isinstance(s, Seq):
+            return
+        asked: set[tuple[str, tuple[tuple[str, int], ...], int]] = set()
+
+        def line(buf: Buffer, index: tuple[Expr, ...]) -> None:
+            if buf.space != "argument" or math.prod(n if isinstance(n, int) else MANY for n in buf.shape) * buf.dtype.itemsize <= self.target.l1:
+                return
+            const, terms, _, vectors = self.place(buf, index)
+            key = buf.name, terms, const * buf.dtype.itemsize // 64
+            if not vectors and key not in asked:
+                asked.add(key)
+                self.do(self.call("void", "prefetch.p0", ("ptr", self.address(buf, const, terms)), ("i32", "1"), ("i32", "3"), ("i32", "1")))
+
+        def go(x: Stmt) -> None:
+            match x:
+                case For(var, Int(lo), Int(hi), how, body):
+                    for i in range(lo, hi, self.L if how == "simd" else 1):
+                        self.env[var] = i
+                        go(body)
+                case Seq(body):
+                    for y in body:
+                        go(y)
+                case Alloc(_, body): go(body)
+                case Store(buf, index, _):
+                    line(buf, index)
+                    for e in expressions(x):
+                        if isinstance(e, Load) and all(map(self.is_pure, e.index)):
+                            line(e.buf, e.index)
+                case _: pass
+
+        for x in s.body[at + 1:]:
+            go(x)
 
     def simd(self, s: For) -> None:
         assert self.lane is None, f"simd {s.var} inside a simd loop"

@@ -197,6 +197,25 @@ def test_what_is_chosen() -> None:
     assert chosen(64, 1, 128, False, False) == (["k"], False)
 
 
+def test_what_an_update_needs_is_asked_for() -> None:
+    """The weights and moments of a large update are prefetched before the tile's sum, once for each line; small arrays and vectors are not."""
+    def prefetches(N: int) -> int:
+        A, B, W, V, bias = (Buffer(name, shape, f32) for name, shape in (("A", (8, 12), ), ("B", (8, N)), ("W", (12, N)), ("V", (12, N)), ("bias", (N,))))
+        nest = contraction({"m": 12, "n": N}, {"k": 8}, A[k, m] * B[k, n],
+                           lambda g: seq(Store(V, (m, n), Bin("+", V[m, n], g)), Store(W, (m, n), Bin("-", W[m, n], Bin("*", g, bias[n])))))
+        kernel = Kernel("dw", (A, B, W, V, bias), (), matmul_schedule(nest, "m", "n", ("k",), replace(WIDE, l1=32 << 10), f32))
+        text = emit(kernel, WIDE).text
+        arrays = {x.name: random(np.random.default_rng(0), x) for x in kernel.buffers}
+        want = arrays["V"] + arrays["A"].T @ arrays["B"]
+        native(kernel, arrays, target=WIDE)
+        np.testing.assert_allclose(arrays["V"], want, atol=1e-5)
+        return text.count("call void @llvm.prefetch")
+
+    assert prefetches(80) == 0                                  # 3,840 bytes
+    rows, columns, _ = tile_size(12, 1600, WIDE, f32)
+    assert prefetches(1600) == 2 * rows * columns * 4 // 64     # of one kind of tile: W and V
+
+
 def test_tiles_fit_their_registers() -> None:
     for target in (WIDE, PLAIN, AVX512):
         for d in (f32, f64):
