@@ -71,20 +71,20 @@ class Manifest:
         """As plain values, and the bytes of the constants."""
         t = self.layout
         arrays = [(a.dtype.name, a.shape) for a in self.constants]
-        return {"layout": [t.arguments, t.scalars, t.states, t.constants, t.results, t.threads], "inputs": self.inputs, "orders": self.orders,
+        return {"layout": [t.arguments, t.scalars, t.states, t.constants, t.results, t.threads, t.loops], "inputs": self.inputs, "orders": self.orders,
                 "results": [(r.dtype.name, r.static_shape) for r in self.results], "prints": self.prints, "constants": arrays, "arena": self.arena_bytes,
                 "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, b"".join([a.tobytes() for a in self.constants])
 
     @staticmethod
     def from_json(j: Mapping[str, Any], data: bytes) -> Manifest:
         """The inverse of `to_json`."""
-        arguments, scalars, states, constants, results, threads = j["layout"]
+        arguments, scalars, states, constants, results, threads, loops = j["layout"]
         arrays, at = [], 0
         for name, shape in j["constants"]:
             a = np.frombuffer(data, name, int(np.prod(shape)), at).reshape(shape)
             arrays.append(a)
             at += a.nbytes
-        return Manifest(Layout(arguments, scalars, states, constants, results, threads), tuple([(k, s) for k, s in j["inputs"]]),
+        return Manifest(Layout(arguments, scalars, states, constants, results, threads, loops), tuple([(k, s) for k, s in j["inputs"]]),
                         tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(shape), BY_NAME[name]) for name, shape in j["results"]]),
                         tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"])
 
@@ -128,7 +128,8 @@ class Recipe:
         """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
         from .llvm import step
         from .loop.chunk import chunk
-        from .loop.place import launches, place
+        from .loop.ir import Loop
+        from .loop.place import launches, place, top
         from .loop.share import share, split
         from .lower.lower import lower
         from .transform import pipeline
@@ -146,7 +147,7 @@ class Recipe:
             threads = threads if any(x.shared for x in launches(plan)) else 1
             clock("share")
         layout = Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
-                        constants=len(program.constants), results=len(program.results), threads=threads > 1)
+                        constants=len(program.constants), results=len(program.results), threads=threads > 1, loops=any(isinstance(x, Loop) for x in top(plan)))
         module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads)
         clock("emit")
         parameters, slots = parameters_of(self.graph, _inputs(program), layout)

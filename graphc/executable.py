@@ -5,6 +5,7 @@ the states' memory belongs to their storages and is changed in place.
 """
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 import weakref
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .core.errors import GraphError, GraphIndexError
-from .core.fork import running
+from .core.fork import polling, running
+from .core.loc import user_loc
 from .core.options import Options
 from .core.pause import no_collection
 from .core.types import MAX_BYTES, TensorType
@@ -172,6 +174,16 @@ def _refuse_unbelievable(graph: Graph) -> None:
                 raise GraphError(f"{n.type} needs {nbytes:,} bytes", op=n.op, at=at, why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
 
 
+def _called(step: Callable[[], int]) -> int:
+    """The status. ctypes without the GIL wraps an exception that a signal's handler raised inside."""
+    try:
+        return step()
+    except SystemError as e:
+        if e.__cause__ is None:
+            raise
+        raise e.__cause__ from None
+
+
 POISON = 0xFF                                           # a byte of NaN
 
 
@@ -226,6 +238,8 @@ class Native:
         for kind, addresses in (("state", [s.address for s in storages]), ("constant", [a.ctypes.data for a in self._constants])):
             for k, address in enumerate(addresses):
                 self._shared[layout.index(kind, k)] = address
+        if layout.loops:
+            self._shared[layout.index("polling")] = ctypes.addressof(polling)
         self.team = _Team(threads, layout, self._shared) if threads > 1 else None
         self.prints = manifest.prints
         self.frame = self.new_frame()
@@ -264,7 +278,7 @@ class Native:
             status = frame.enter(*inputs) if frame.enter is not None else -1
             if status == -1:
                 alive = frame.fill(inputs)
-                status = frame.step()
+                status = _called(frame.step)
                 del alive
             if status:
                 raise self._failure(status, inputs)
@@ -272,6 +286,9 @@ class Native:
 
     def begin(self, frame: Frame) -> None:
         """Before a frame is entered, by whoever holds the lock `running`."""
+        if polling.value:
+            raise GraphError("a step was called while another one runs", at=user_loc(), why="by a signal's handler or a finalizer, inside a loop",
+                             fix="let the handler note that it was called, and look after the step")
         if self.team is not None:
             self.team.ready(frame)
         if frame.lent:

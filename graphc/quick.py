@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .core.fork import polling
 from .llvm import guard
 from .llvm.guard import ARRAY, GIVEN, INSIDE, ITEM, NAME, NUMBER, SAME, TYPED, Record
 from .trace import tree
@@ -33,7 +34,7 @@ class Quick:
         self.variant, self._native, self._frame = variant, native, frame
         self._names, self._others = _names(t.captured)
         self._settled = -1                              # the count of gradients at which a call leaves every .grad as it was
-        self._unsure = native.team is not None or bool(frame.lent) or bool(native.prints)
+        self._unsure = native.team is not None or bool(frame.lent or native.prints)
         self._only = frame.results[t.out_leaves[0][1]] if t.out_tree is tree.LEAF and t.out_leaves[0][0] and not self._unsure else None
         gives = len(t.number_leaves) + len(t.sources) + (0 if bound else len(t.array_leaves))
         numbers: list[Record] = []
@@ -59,6 +60,8 @@ class Quick:
         for c in self._others:
             if not c.holds():
                 return NotImplemented
+        if polling.value:
+            return NotImplemented
         if self._unsure:
             self._native.begin(self._frame)
         writer = t.writer

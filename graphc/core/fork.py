@@ -5,11 +5,13 @@ the order of their ranks, which is the order in which everybody else who needs s
 """
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from typing import Any
 
 running = threading.RLock()                             # held by whoever compiles or runs a step: two may share parameters and workers, so one at a time
+polling = ctypes.c_int64(0)                             # 1 while a step, inside a loop, lets Python handle signals: then no other step may be entered
 _locks: list[tuple[int, Any]] = [(0, running)]          # and a child is forked between two, never with one half done
 
 

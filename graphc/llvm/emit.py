@@ -36,6 +36,7 @@ class KernelText:
     scratch_bytes: int              # for one thread
     declarations: frozenset[str]    # of the intrinsics it calls
     checks: bool                    # whether it may set the status
+    written: frozenset[int]         # the buffers that it writes, by number
 
 
 class Emitter(Memory):
@@ -390,4 +391,5 @@ def emit(kernel: Kernel, target: Target) -> KernelText:
     args += ["ptr noalias %scratch", "ptr noalias %status", *(f"i64 %n{i}" for i in range(len(kernel.sizes))), "i64 %thread", "i64 %threads"]
     lines = "\n".join(e.lines)
     text = f"define internal void @{kernel.name}({', '.join(args)}) #0 {{\nentry:\n{lines}\n  ret void\n}}\n"
-    return KernelText(kernel.name, text, e.scratch_max, frozenset(e.declared.values()), e.checks)
+    return KernelText(kernel.name, text, e.scratch_max, frozenset(e.declared.values()), e.checks,
+                      frozenset(i for i, b in enumerate(kernel.buffers) if b.name in written))

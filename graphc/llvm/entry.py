@@ -26,6 +26,7 @@ from .types import in_memory
 
 REFUSED = -1            # an argument is not what the step takes
 BUSY = -2               # another thread is inside this step
+INTERRUPTED = -3        # Python has an exception: a signal's handler, called inside the step, has raised it
 
 # Offsets, in bytes, of 64-bit CPython's PyObject and of NumPy's PyArrayObject_fields.
 TYPE = 8
@@ -103,6 +104,8 @@ def function_text(name: str, params: Sequence[Param], slots: Sequence[int], busy
         e.do(f"%busy = call ptr @PyLong_FromLongLong(i64 {BUSY})", "ret ptr %busy", "enter:", "store i64 1, ptr %at.busy, align 8",
              "%thread = call ptr @PyEval_SaveThread()", "%status = call i32 @step(ptr %word.table)",
              "call void @PyEval_RestoreThread(ptr %thread)", "store i64 0, ptr %at.busy, align 8")
+    e.do(f"%raised = icmp eq i32 %status, {INTERRUPTED}", "br i1 %raised, label %error, label %ended", "error:")
+    e.do("ret ptr null", "ended:")
     e.do("%wide = sext i32 %status to i64", "%result = call ptr @PyLong_FromLongLong(i64 %wide)", "ret ptr %result", "refused:",
          f"%refusal = call ptr @PyLong_FromLongLong(i64 {REFUSED})", "ret ptr %refusal")
     body = "\n".join(line if line.endswith(":") else f"  {line}" for line in e.lines)

@@ -214,6 +214,60 @@ done:
 """
 
 
+def signal_declarations() -> set[str]:
+    """Of what `signals_text` calls."""
+    return {"declare i32 @PyErr_CheckSignals()", "declare i32 @PyGILState_Ensure()", "declare void @PyGILState_Release(i32)",
+            "declare i32 @clock_gettime(i32, ptr)"}
+
+
+def signals_text(target: Target, threads: bool) -> str:
+    """@signals(polling): let Python handle signals, and say whether a handler raised; it holds the GIL, and meanwhile 1 is in the word `polling`.
+
+    With threads, also @poll(polling, last): every 20 ms take the GIL for that; `last` holds when it was, 0 at first.
+    """
+    ask = """
+define internal i32 @signals(ptr %polling) #1 {
+  store volatile i64 1, ptr %polling, align 8
+  %raised = call i32 @PyErr_CheckSignals()
+  store volatile i64 0, ptr %polling, align 8
+  ret i32 %raised
+}
+"""
+    if not threads:
+        return ask
+    clock = 6 if "darwin" in (target.triple or sys.platform) else 1         # CLOCK_MONOTONIC
+    return ask + f"""
+define internal i32 @poll(ptr %polling, ptr %last) #1 {{
+  %time = alloca [2 x i64], align 8
+  %c = call i32 @clock_gettime(i32 {clock}, ptr %time)
+  %s = load i64, ptr %time, align 8
+  %at.ns = getelementptr i64, ptr %time, i64 1
+  %ns = load i64, ptr %at.ns, align 8
+  %s.ms = mul i64 %s, 1000
+  %ns.ms = udiv i64 %ns, 1000000
+  %now = add i64 %s.ms, %ns.ms
+  %before = load i64, ptr %last, align 8
+  %new = icmp eq i64 %before, 0
+  br i1 %new, label %start, label %again
+start:
+  store i64 %now, ptr %last, align 8
+  ret i32 0
+again:
+  %passed = sub i64 %now, %before
+  %due = icmp uge i64 %passed, 20
+  br i1 %due, label %ask, label %no
+no:
+  ret i32 0
+ask:
+  store i64 %now, ptr %last, align 8
+  %gil = call i32 @PyGILState_Ensure()
+  %raised = call i32 @signals(ptr %polling)
+  call void @PyGILState_Release(i32 %gil)
+  ret i32 %raised
+}}
+"""
+
+
 def worker_text(target: Target) -> str:
     """@worker(pool, index): claims the index (a second thread that does returns at once), runs what is rung for, returns when told to stop.
 

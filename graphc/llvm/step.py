@@ -6,6 +6,9 @@ kernels; it returns 0, or the code of the first `Check` that failed, and then no
 
 With threads, `step` wakes the pool's workers, all run `share(table, thread)`, and it returns when all have. What is not shared runs on thread 0; a
 failed `Check`, which is never shared, ends every thread at the next barrier, and `loop.share` put one before any launch that others take part in.
+
+A loop of the plan asks before each turn whether a signal has come (`polls`), if no state has been written by then: so Ctrl-C ends a long scan at once,
+with every state as it was.
 """
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from .emit import Emitter, KernelText, emit
 from .table import Layout
 from .types import in_memory
 
+INTERRUPTED = -3                                                # a signal's handler has raised, and the exception is set
 FLUSH = 0x8040                                                  # MXCSR: denormal results are zero, denormal operands are zero
 
 
@@ -46,6 +50,7 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
     flush = flush_denormals and is_x86(target)
     control = {"declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"} if flush else set[str]()
     calls = spmd.declarations(target) if layout.threads else set[str]()
+    calls |= spmd.signal_declarations() if step.polls else set()
     declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | control | calls)
     enter, leave = [], []
     if flush:
@@ -53,7 +58,8 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
                  "  %mode.old = load i32, ptr %mode, align 4", f"  %mode.new = or i32 %mode.old, {FLUSH}",
                  "  store i32 %mode.new, ptr %flush, align 4", "  call void @llvm.x86.sse.ldmxcsr(ptr %flush)"]
         leave = ["  call void @llvm.x86.sse.ldmxcsr(ptr %mode)"]
-    functions = shared(step, enter, leave, target) if layout.threads else [alone(step, enter, leave)]
+    functions = [spmd.signals_text(target, bool(layout.threads))] if step.polls else []
+    functions += shared(step, enter, leave, target) if layout.threads else [alone(step, enter, leave)]
     wide = f'"prefer-vector-width"="{target.vector_bytes * 8}"'
     attributes = [f"attributes #0 = {{ nounwind noinline {wide} }}", "attributes #1 = { nounwind }", "attributes #2 = { nounwind noinline optnone }"]
     text = "\n".join([*(f"; {step.comments[k.name]}\n{k.text}" for k in kernels), *functions, "", *declarations, *attributes, ""])
@@ -77,8 +83,9 @@ def shared(step: StepEmitter, enter: Sequence[str], leave: Sequence[str], target
     own = [*entry("arena", "ptr", "arena"), f"  %own = mul i64 %thread, {step.scratch_max}", f"  %behind = add i64 %own, {step.arena_bytes}",
            "  %scratch = getelementptr i8, ptr %arena, i64 %behind", f"  %status = getelementptr i8, ptr %pool, i64 {spmd.STATUS}",
            "  %first = icmp eq i64 %thread, 0"]
-    share = ["define internal void @share(ptr %table, i64 %thread) #2 {", "entry:", *enter, *team, *own, *step.lines, "  br label %done", "done:", *leave,
-             "  ret void", "}"]
+    polled = ["  %polled = alloca i64, align 8", "  store i64 0, ptr %polled, align 8"] if step.polls else []
+    share = ["define internal void @share(ptr %table, i64 %thread) #2 {", "entry:", *polled, *enter, *team, *own, *step.lines,
+             "  br label %done", "done:", *leave, "  ret void", "}"]
     main = ["define i32 @step(ptr %table) #1 {", *team, "  call void @ring(ptr %pool, ptr @share, ptr %table, i64 %threads)",
             "  call void @share(ptr %table, i64 0)", "  %result = call i32 @join(ptr %pool, i64 %threads)", "  ret i32 %result", "}"]
     return ["\n".join(share), "\n".join(main), spmd.pool_text(target)]
@@ -96,10 +103,11 @@ class StepEmitter(Emitter):
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
         self.made: dict[tuple[int, tuple[Buffer, ...]], KernelText] = {}    # by the id of the body, which the plan keeps alive
-        self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join"}
+        self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join", "poll", "signals", "again", "guard"}
         self.team, self.inside = layout.threads, False          # inside: what only thread 0 runs
         self.failed = "done"                                    # where to go when a check has failed
         self.checked = False                                    # whether one may have, since the last barrier
+        self.wrote = self.polls = False                         # whether a state has been written; whether a loop asks for signals
 
     def plan(self, p: Plan) -> None:
         for of_one, group in groupby(steps(p), key=one_thread):
@@ -144,14 +152,35 @@ class StepEmitter(Emitter):
         n = self.name("")
         head, end, before, i = f"loop{n}", f"end{n}", self.block, f"%i{n}"
         self.env[var] = i
-        text, latch = self.aside(head, partial(self.plan, body)), self.block
+        asks = self.layout.loops and not self.wrote and not any(map(self.writes_state, launches(body)))
+        text, latch = self.aside(head, partial(self.turn, body, asks)), self.block
         self.lines += [f"  br label %{head}", f"{head}:", f"  {i} = phi i64 [ 0, %{before} ], [ {i}.next, %{latch} ]", *text,
                        f"  {i}.next = add nuw nsw i64 {i}, 1", f"  {i}.more = icmp slt i64 {i}.next, {count}",
                        f"  br i1 {i}.more, label %{head}, label %{end}", f"{end}:"]
         self.block = end
 
+    def turn(self, body: Plan, asks: bool) -> None:
+        """One turn of a loop."""
+        if asks:
+            n = self.name("")
+            self.polls, together = True, self.team and not self.inside
+            if together:                                        # thread 0 asks, and the next barrier ends all
+                self.do(f"br i1 %first, label %ask{n}, label %go{n}")
+                self.lines.append(f"ask{n}:")
+            word = self.op("load ptr, ptr " + self.op(f"getelementptr ptr, ptr %table, i64 {self.layout.index('polling')}") + ", align 8")
+            raised = self.fresh(f"call i32 @poll(ptr {word}, ptr %polled)" if self.team else f"call i32 @signals(ptr {word})")
+            self.do(f"br i1 {self.fresh(f'icmp eq i32 {raised}, 0')}, label %go{n}, label %stop{n}")
+            end = f"go{n}" if together else self.failed
+            self.lines += [f"stop{n}:", f"  store i32 {INTERRUPTED}, ptr %status, align 4", f"  br label %{end}", f"go{n}:"]
+            self.block, self.checked = f"go{n}", self.checked or self.team
+        self.plan(body)
+
+    def writes_state(self, p: Launch) -> bool:
+        return any(p.args[i].region.where == "state" for i in self.kernel(p.kernel).written)
+
     def launch(self, p: Launch) -> None:
         k = self.kernel(p.kernel)
+        self.wrote = self.wrote or self.writes_state(p)
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
         sizes = [f"i64 {self.integer(self.at(self.affine(e)))}" for e in p.sizes]
@@ -180,7 +209,7 @@ class StepEmitter(Emitter):
                     n += 1
                     name = f"{clean(kernel.name)}.{n}"
                 self.names.add(name)
-                self.kernels[body] = KernelText(name, f"define internal void @{name}({body}", k.scratch_bytes, k.declarations, k.checks)
+                self.kernels[body] = KernelText(name, f"define internal void @{name}({body}", k.scratch_bytes, k.declarations, k.checks, k.written)
                 self.comments[name] = ", ".join(f"%a{i} {declared(b)}" for i, b in enumerate(kernel.buffers)).replace("\n", " ")
                 self.scratch_max = max(self.scratch_max, k.scratch_bytes)
             self.made[key] = self.kernels[body]

@@ -280,7 +280,7 @@ class Touch:
 
 @dataclass(slots=True)
 class _Barriers:
-    """What ran since the last barrier: memory touched by threads each on their own, by the first alone, and whether a check did."""
+    """What ran since the last barrier: memory touched by threads each on their own, by the first alone, and whether a check or a loop did."""
 
     marks: dict[tuple[int, tuple[Buffer, ...]], bool]
     apart: list[Touch] = field(default_factory=list)
@@ -300,7 +300,8 @@ class _Barriers:
             case Launch() | Loop():
                 touches = [t for x in launches(p) for t in _touches(x)]
                 out = self.after(_meet(touches, self.apart), p, touches, self.first)
-                self.checked |= any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
+                # A loop may end early, as a check may fail: for a signal.
+                self.checked |= isinstance(p, Loop) or any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
                 return out
             case Steps(body): return Steps(tuple(map(self.plan, body)))
             case Barrier():
