@@ -300,8 +300,8 @@ class _Barriers:
             case Launch() | Loop():
                 touches = [t for x in launches(p) for t in _touches(x)]
                 out = self.after(_meet(touches, self.apart), p, touches, self.first)
-                # A loop may end early, as a check may fail: for a signal.
-                self.checked |= isinstance(p, Loop) or any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
+                ends = isinstance(p, Loop) and not any(t.writes and t.memory[0] == "state" for t in touches)        # early, for a signal
+                self.checked |= ends or any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
                 return out
             case Steps(body): return Steps(tuple(map(self.plan, body)))
             case Barrier():

@@ -182,6 +182,7 @@ def test_loops() -> None:
     a, b, c = map(state, range(3))
     assert words(check(Steps((Launch(double, (a, b)), Loop("t", 3, Steps((Launch(flip, (b, c)), Launch(double, (c, b))))))))) == "s3(|s|s|)"
     assert words(check(Steps((Loop("t", 3, Launch(total, (a, b))), Launch(double, (c, state(3))))))) == "3(1)s"
+    assert words(check(Steps((Loop("t", 3, Launch(total, (a, temp(0)))), Launch(double, (c, state(3))))))) == "3(1)|s", "a signal may end it early"
     assert words(check(Steps((Loop("t", 3, Launch(total, (a, b))), Launch(flip, (b, c)))))) == "3(1)|s"
     assert words(check(Steps((Launch(double, (a, b)), Loop("t", 2, Loop("u", 2, Launch(flip, (b, c)))))))) == "s2(2(|s|)|)"
     assert words(check(Steps((Launch(double, (a, b)), Loop("t", 0, Launch(flip, (b, c))))))) == "s|0(1)"
