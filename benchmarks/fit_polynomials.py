@@ -75,14 +75,20 @@ def root(f: Real) -> Real:
     return lambda z: f(mp.sqrt(z))
 
 
+def tail(t: mp.mpf) -> mp.mpf:
+    a = 4 * (1 + t) / (1 - t)
+    return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2) * (a + 4)
+
+
 half_ln2 = mp.log(2) / 2
 log_lo, log_hi = mp.sqrt(mp.mpf(1) / 2) - 1, mp.sqrt(2) - 1
 atanh_hi = (log_hi / (2 + log_hi)) ** 2
 quarter = (mp.pi / 4) ** 2 * mp.mpf("1.0001")
 two_over_ln2 = 2 / mp.log(2)
 FITS = {
-    # exp(r) = 1 + r + r^2 q(r); relative to expm1, which shares it
-    "EXP": Fit(lambda r: (mp.expm1(r) - r) / r ** 2, lambda r: r ** 2 / mp.expm1(r), -half_ln2, half_ln2, {"f32": 6, "f64": 11}),
+    # exp(r) = 1 + r + r^2 q(r); and the same relative to expm1
+    "EXP": Fit(lambda r: (mp.expm1(r) - r) / r ** 2, lambda r: r ** 2 / mp.exp(r), -half_ln2, half_ln2, {"f32": 5, "f64": 10}),
+    "EXPM1": Fit(lambda r: (mp.expm1(r) - r) / r ** 2, lambda r: r ** 2 / mp.expm1(r), -half_ln2, half_ln2, {"f32": 6, "f64": 11}),
     # 2^r = 1 + r p(r)
     "EXP2": Fit(lambda r: (2 ** r - 1) / r, lambda r: r / 2 ** r, -mp.mpf("0.501"), mp.mpf("0.501"), {"f32": 7, "f64": 13}),
     # log(1 + f) = f - f^2/2 + f^3 p(f)
@@ -109,6 +115,9 @@ FITS = {
     # erfc(x) = exp(x p(x)) on [1, 4] or [1, 6]; relative to erf
     "ERFC32": Fit(lambda x: mp.log(mp.erfc(x)) / x, lambda x: x * mp.erfc(x), mp.mpf(1), mp.mpf(4), {"f32": 7}),
     "ERFC64": Fit(lambda x: mp.log(mp.erfc(x)) / x, lambda x: x * mp.erfc(x), mp.mpf(1), mp.mpf(6), {"f64": 20}),
+    # Q(a) e^(a^2/2) (a + 4), Q the tail of the normal distribution, in t = (a - 4)/(a + 4), for a up to 14.5 or 39
+    "TAIL_F32": Fit(tail, lambda t: 1 / tail(t), mp.mpf(-1), mp.mpf("10.5") / mp.mpf("18.5"), {"f64": 12}),
+    "TAIL_F64": Fit(tail, lambda t: 1 / tail(t), mp.mpf(-1), mp.mpf(35) / 43, {"f64": 26}),
 }
 
 

@@ -205,3 +205,11 @@ def test_no_public_function_is_named_like_a_submodule() -> None:
         assert hasattr(gx, name), name
         if name in modules:
             assert type(getattr(gx, name)).__name__ == "module", name
+
+
+def test_a_sum_in_a_wider_type_than_what_is_read() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 70_001)).astype(np.float32)
+    for f in (lambda v: gx.sum(v.astype(gx.float64)), lambda v: gx.max(v.astype(gx.float64) - 1, axis=1),
+              lambda v: gx.sum(v.astype(gx.float64) * v.astype(gx.float64), axis=0), lambda v: gx.sum(v.astype(gx.float64).astype(gx.float32))):
+        got, want = gx.compile(f, cache=False)(x), gx.compile(f, backend="numpy")(x)
+        np.testing.assert_allclose(got, want, rtol=1e-12 if got.dtype == np.float64 else 1e-4)

@@ -144,8 +144,8 @@ def log1p(x: Any) -> Tensor:
 
 
 def log2(x: Any) -> Tensor:
-    """The logarithm to base 2."""
-    return log(x) * (1.0 / math.log(2.0))
+    """The logarithm to base 2, exact at its powers."""
+    return unary(ops.log2, x)
 
 
 def log10(x: Any) -> Tensor:
@@ -156,6 +156,11 @@ def log10(x: Any) -> Tensor:
 def sqrt(x: Any) -> Tensor:
     """The square root; its derivative at 0 is infinite."""
     return unary(ops.sqrt, x)
+
+
+def cbrt(x: Any) -> Tensor:
+    """The cube root, with the sign of x; its derivative at 0 is infinite."""
+    return unary(ops.cbrt, x)
 
 
 def rsqrt(x: Any) -> Tensor:
@@ -218,6 +223,11 @@ def tanh(x: Any) -> Tensor:
 def erf(x: Any) -> Tensor:
     """The error function."""
     return unary(ops.erf, x)
+
+
+def ndtr(x: Any) -> Tensor:
+    """The normal distribution function, to its last digit in the lower tail too. (SciPy's name.)"""
+    return unary(ops.ndtr, x)
 
 
 # ---- rounding and classes of numbers -------------------------------------------------------------------------------------------------
@@ -408,9 +418,8 @@ def relu(x: Any) -> Tensor:
 
 
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2, which never overflows."""
-    x = as_tensor(x)
-    return tanh(x * 0.5) * 0.5 + 0.5
+    """1 / (1 + exp(-x)), without overflow or cancellation."""
+    return unary(ops.sigmoid, x)
 
 
 def softplus(x: Any) -> Tensor:
@@ -433,9 +442,9 @@ def silu(x: Any) -> Tensor:
 
 
 def gelu(x: Any) -> Tensor:
-    """x * Phi(x), Phi the normal distribution function: x * (1 + erf(x / sqrt 2)) / 2."""
+    """x * Phi(x), Phi the normal distribution function."""
     x = as_tensor(x)
-    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)
+    return x * ndtr(x)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

@@ -19,6 +19,7 @@ from ..core.dtype import bool_
 from ..core.target import Target
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Check, Expr, For, If, Int, Kernel, Load, Seq, Stmt, Store, While, expressions, walk
 from ..loop.schedule import lanes_of
+from .interleave import in_turns, worthwhile
 from .memory import At, Lane, Memory
 from .types import Val, in_memory, typed
 from .values import neutral
@@ -101,6 +102,7 @@ class Emitter(Memory):
         dtype, text = s.buf.dtype, self.widen(self.evaluate(s.value))
         if (m := self.mask()) is not None:
             text = self.select((m, bool_, self.L), (text, dtype, self.L), (neutral(s.op, dtype), dtype, 1))[0]
+        self.in_order |= s.buf.space != "register"
         start, total = self.load(s.buf, at), (self.fold_lanes(s.op, text, dtype), dtype, 1)
         lane, masks, self.lane, self.masks = self.lane, self.masks, None, []
         self.store(s.buf, at, self.combine(s.op, start, total))
@@ -108,6 +110,7 @@ class Emitter(Memory):
 
     def one_by_one(self, s: Accum, at: At) -> None:
         """Lanes that may meet in one element: in order."""
+        self.in_order = True
         assert self.lane is not None
         n = self.lane.active
         text, dtype, ty = self.widen(self.evaluate(s.value)), s.buf.dtype, in_memory(s.buf.dtype)
@@ -189,10 +192,15 @@ class Emitter(Memory):
     def simd(self, s: For) -> None:
         assert self.lane is None, f"simd {s.var} inside a simd loop"
         extent = self.integer(self.at(self.affine(s.hi)))
+        blocks, start, self.in_order = list[list[str]](), len(self.lines), False
         for base in range(0, extent, self.L) if isinstance(extent, int) else (0,):
             self.lane = self.env[s.var] = Lane(base, min(self.L, extent - base) if isinstance(extent, int) else extent)
             if not (isinstance(s.body, For) and self.lane.active == self.L and self.across_diagonal(s)):
                 self.stmt(s.body)
+            blocks.append(self.lines[start:])
+            start += len(blocks[-1])
+        if not self.in_order and worthwhile(blocks):
+            self.lines[start - sum(map(len, blocks)):] = in_turns(blocks)
         self.lane = None
 
     def across_diagonal(self, s: For) -> bool:
@@ -224,7 +232,7 @@ class Emitter(Memory):
         return True
 
     def check(self, s: Check) -> None:
-        self.checks = True
+        self.checks = self.in_order = True
         text, _, lanes = self.bin("xor", self.evaluate(s.cond), ("true", bool_, 1))
         if self.lane is not None and (m := self.mask()) is not None:
             text, _, lanes = self.bin("and", (text, bool_, lanes), (m, bool_, self.L))
@@ -296,12 +304,11 @@ class Emitter(Memory):
         self.memo = {}
         cond = self.evaluate(s.cond)
         assert cond[2] == 1, "while: the lanes of a simd loop differ"
-        exit_regs, exit_block = dict(self.regs), self.block
+        exit_regs = dict(self.regs)
         text = self.aside(then, partial(self.stmt, s.body))
         test, self.lines, self.known = self.lines, lines, known
         self.lines += [f"  br label %{head}", f"{head}:", *self.phi_lines(start, phis, before, self.block), *test,
                        f"  br i1 {cond[0]}, label %{then}, label %{end}", f"{then}:", *text, f"  br label %{head}", f"{end}:"]
-        assert exit_block == head
         self.block, self.regs = end, exit_regs
 
     def guarded(self, cond: str, run: Callable[[], None], written: frozenset[str]) -> None:

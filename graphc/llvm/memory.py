@@ -52,6 +52,7 @@ class Memory(Values):
         self.steps: dict[int, list[Expr]] = {}
         self.writes: dict[int, frozenset[str]] = {}
         self.checks = False
+        self.in_order = False                                   # the blocks of the present simd loop must not be mixed
         self.innermost = ""                                     # the variable of the innermost run-time loop,
         self.offsets: set[int] = set()                          # and the steps in bytes at which it moves addresses
 
@@ -203,9 +204,28 @@ class Memory(Values):
             case Cast(a, dtype): return self.cast(self.value(a), dtype)
             case Bitcast(a, dtype): return self.bitcast(self.value(a), dtype)
             case Call(fn, args):
+                if fn == "rare":
+                    return self.rare(*args)
                 vals = [self.value(a) for a in args]
-                return self.fma(*vals) if fn == "fma" else self.ldexp(*vals) if fn == "ldexp" else self.copysign(*vals)
+                return self.fma(*vals) if fn == "fma" else self.copysign(*vals)
             case _: assert_never(e)
+
+    def rare(self, a: Expr, b: Expr, cond: Expr) -> Val:
+        """a where cond else b: a branch around a, taken where cond holds in no lane. What is known only in there is forgotten."""
+        usual, c = self.value(b), self.value(cond)
+        if c[0] in ("true", "false"):
+            return self.value(a) if c[0] == "true" else usual
+        some = self.fold_lanes("+", c[0], bool_) if c[2] > 1 else c[0]
+        n = self.name("")
+        then, join, before = f"rare{n}", f"usual{n}", self.block
+        lines, known, memo, self.lines, self.known, self.memo = self.lines, self.known, self.memo, [], dict(self.known), dict(self.memo)
+        self.block = then
+        mixed = self.select(c, self.value(a), usual)
+        text, latch = self.lines, self.block
+        self.lines, self.known, self.memo, self.block = lines, known, memo, join
+        wide = self.widen(usual) if mixed[2] > 1 else usual[0]
+        self.lines += [f"  br i1 {some}, label %{then}, label %{join}", f"{then}:", *text, f"  br label %{join}", f"{join}:"]
+        return self.fresh(f"phi {typed(mixed[1], mixed[2])} [ {wide}, %{before} ], [ {mixed[0]}, %{latch} ]"), mixed[1], mixed[2]
 
     # ---- memory ---------------------------------------------------------------------------------------------------------------------
 
@@ -362,9 +382,28 @@ def milestones(e: Expr) -> list[Expr]:
     """Inner expressions to evaluate first, in order, so that recursion never goes deeper than SHALLOW levels."""
     height: dict[int, int] = {}
     found: list[Expr] = []
+    seldom: dict[int, int] = {}                                 # what only a rare branch needs is not evaluated before it
+    rare = [x for x in postorder(e, {}) if isinstance(x, Call) and x.fn == "rare"]
+    if rare:
+        usual = {id(x) for x in _usual(e)}
+        seldom = {id(x): 0 for r in rare for x in postorder(r.args[0], {}) if id(x) not in usual}
     for x in postorder(e, {}):
+        if id(x) in seldom:
+            height[id(x)] = 0
+            continue
         height[id(x)] = h = 1 + max([height[id(c)] for c in children(x)], default=0)
         if h > SHALLOW and isinstance(x, Un | Bin | Select | Cast | Bitcast | Call):
             found.append(x)
             height[id(x)] = 0
     return found
+
+
+def _usual(e: Expr) -> list[Expr]:
+    """The expressions that are evaluated whether or not something rare happens."""
+    stack, seen = [e], dict[int, Expr]()
+    while stack:
+        x = stack.pop()
+        if id(x) not in seen:
+            seen[id(x)] = x
+            stack.extend(x.args[1:] if isinstance(x, Call) and x.fn == "rare" else children(x))
+    return list(seen.values())

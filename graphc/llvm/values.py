@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..core.dtype import DType, bool_, f32, i32, i64
+from ..core.dtype import DType, bool_, f32, i64
 from ..core.target import Target
 from .types import Val, literal, scalar, suffix, typed
 
@@ -215,22 +215,6 @@ class Values:
     def fma(self, a: Val, b: Val, c: Val) -> Val:
         lanes, args = self.align(a, b, c)
         return self.intrinsic("fma" if self.target.fma else "fmuladd", typed(a[1], lanes), *args), a[1], lanes
-
-    def ldexp(self, a: Val, n: Val) -> Val:
-        """x * 2**n as two multiplications by powers of two made of bits; AVX-512 has an instruction."""
-        dtype = a[1]
-        if self.target.vector_bytes == 64:
-            lanes, (x, y) = self.align(a, n)
-            ty, ny = typed(dtype, lanes), typed(i32, lanes)
-            if lanes > 1:
-                return self.op(self.call(ty, f"ldexp.{suffix(ty)}.{suffix(ny)}", (ty, x), (ny, y))), dtype, lanes
-        wide, bias, shift = (i32, 127, 23) if dtype is f32 else (i64, 1023, 52)
-        n = self.cast(n, wide)
-        half = self.bin(">>", n, ("1", wide, 1))
-        for part in (half, self.bin("-", n, half)):
-            power = self.bin("<<", self.bin("+", part, (str(bias), wide, 1)), (str(shift), wide, 1))
-            a = self.bin("*", a, self.bitcast(power, dtype))
-        return a
 
     def bitcast(self, a: Val, dtype: DType) -> Val:
         text, old, lanes = a

@@ -374,8 +374,8 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
     """
     reads = accesses(s, inner=True)
     accs = accumulators(s)
-    dtype = next(x.buf.dtype for x in walk(s) if isinstance(x, Alloc) and x.buf.name == accs[0])
-    lanes, k = target.lanes(dtype), summed[-1]
+    k = summed[-1]
+    lanes = lanes_of(s, target, k)
     inner = next((f for f in reversed(free) if any(a.along(f) == 1 for a in reads) and all(a.along(f) in (0, 1) for a in reads)), None)
     whole = {x.var for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
     gathers = any(a.along(k) not in (0, 1) for a in reads)
@@ -426,6 +426,6 @@ def map_schedule(s: Stmt, axes: tuple[str, ...], target: Target) -> Stmt:
         return s
     one = lanes_of(mark(s, **{lane: "simd"}) if lane == names[-1] else s, target)
     work = sum(1 for e in expressions(s) if not isinstance(e, Var | Int | Lit))
-    vectors = 4 if work <= 16 else 2 if work <= 48 else 1
+    vectors = 4 if work <= 16 else 2
     s = tile(s, lane, one * vectors, unit=one)
     return mark(sink(s, lane + "i") if lane != names[-1] else s, **{lane + "i": "simd"})

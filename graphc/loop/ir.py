@@ -139,10 +139,10 @@ class Bitcast(Arithmetic):
 
 @dataclass(frozen=True, slots=True)
 class Call(Arithmetic):
-    """fma(a, b, c): one rounding where the target has it, else a*b + c.  ldexp(x, i32 n): x * 2**n, for |n| up
-    to 252 in f32, 2044 in f64.  copysign(x, y)."""
+    """fma(a, b, c): one rounding where the target has it, else a*b + c.  copysign(x, y).  rare(a, b, cond): a where cond, else b, and cond seldom
+    holds: where it does for no lane, a is not computed."""
 
-    fn: Literal["fma", "ldexp", "copysign"]
+    fn: Literal["fma", "copysign", "rare"]
     args: tuple[Expr, ...]
 
 

@@ -1,14 +1,15 @@
 """exp, log, sin, erf, pow, ... as arithmetic in the loop IR.
 
 A function here takes values of dtype f32 or f64 and returns an expression: a DAG of sums, products, comparisons and bit operations that vectorises
-like any other. It calls no library, loads no table and branches nowhere. What is shared is one object; emitters memoise by identity.
+like any other. It calls no library, loads no table and branches nowhere but around the reduction of large angles. What is shared is one object;
+emitters memoise by identity.
 
-Accuracy: within 2 ulp of the true value in f32 and 3 ulp in f64 over the full range (the tests say how much less), inf, nan, -0 and denormals as
-NumPy. The one exception is an argument of sin, cos and tan that is out of reach: see `_quadrant`. Where the machine flushes denormals, so do these.
+Accuracy: within 2 ulp of the true value in f32 and 3 ulp in f64 over the full range (`docs/vector_math.md` says how much less), inf, nan, -0 and
+denormals as NumPy. Where the machine flushes denormals, so do these.
 
 What the emitter must keep: the arithmetic as it stands, neither reassociated nor contracted (`pow`, `log1p` and the argument reductions recover
 rounding errors). Where there is no fma, a*b + c with two roundings keeps the same bounds: the constants that reductions multiply by an integer
-have trailing zeros enough for the product to be exact, and `pow` makes its exact products by splitting. Only the reach of sin, cos and tan shrinks.
+have trailing zeros enough for the product to be exact, and `pow` makes its exact products by splitting.
 
 Floats become integers by adding 1.5 * 2**mantissa and reading the low bits, which no NaN can trap; a NaN travels in the float part.
 
@@ -20,9 +21,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ..core.dtype import f32, f64, i32, u32
-from .formats import ATANH_F64, EXP2_F32, EXP2_F64, F32, F64, LOG2_F32, PI_2, Format
+from ..core.dtype import f32, f64, u32
+from .formats import ATANH_F64, EXP2_F32, EXP2_F64, F32, F64, LOG2_F32, PI_2, TAIL_F32, TAIL_F64, Format
 from .ir import Bin, BinOp, Call, Cast, Expr, Select, Un, dtype_of
+from .reduction import far_quadrant
 
 
 def format_of(x: Expr) -> Format:
@@ -41,11 +43,18 @@ def fma(a: Expr, b: Expr, c: Expr) -> Expr: return Call("fma", (a, b, c))
 def copysign(x: Expr, y: Expr) -> Expr: return Call("copysign", (x, y))
 def absolute(x: Expr) -> Expr: return Un("abs", x)
 def same(a: Expr, b: Expr) -> Expr: return Bin("==", a, b)
+def _signed(f: Format, a: Expr, x: Expr) -> Expr:
+    """a, which has no sign, with that of x."""
+    return f.from_bits(bit("or", f.to_bits(a), bit("and", f.to_bits(x), f.word(f.sign))))
+
+
 def bit(op: BinOp, a: Expr, b: Expr) -> Expr: return Bin(op, a, b)
 
 
-def polynomial(f: Format, x: Expr, coefficients: Sequence[float]) -> Expr:
-    """Horner's scheme."""
+def polynomial(f: Format, x: Expr, coefficients: Sequence[float], square: Expr | None = None) -> Expr:
+    """Horner's scheme; given x*x, two of them, for the even powers and the odd: half as long a wait for one multiplication more."""
+    if square is not None:
+        return fma(polynomial(f, square, coefficients[1::2]), x, polynomial(f, square, coefficients[::2]))
     y: Expr = f(coefficients[-1])
     for c in reversed(coefficients[:-1]):
         y = fma(y, x, f(c))
@@ -65,34 +74,39 @@ def nearest(f: Format, x: Expr, scale: float) -> tuple[Expr, Expr]:
     return t - f(f.magic), f.to_bits(t)
 
 
-def power_of_two(f: Format, n: Expr, less: int = 0) -> Expr:
-    """2**(n - less) from the integer of `nearest`; the result must be normal."""
-    return f.from_bits(bit("<<", n - f.word(f.magic_bits - f.bias + less), f.word(f.mantissa)))
+def power_of_two(f: Format, n: Expr, times: float = 1.0) -> Expr:
+    """2**n * times from the integer of `nearest`; the result must be normal. The shift leaves nothing of magic_bits."""
+    return f.from_bits(bit("<<", n, f.word(f.mantissa)) + f.word(f.bits_of(times)))
 
 
 def scale(f: Format, y: Expr, n: Expr) -> Expr:
-    """y * 2**n from the integer of `nearest`; overflows and becomes denormal as it should."""
-    return Call("ldexp", (y, Cast(n - f.word(f.magic_bits), i32)))
+    """y * 2**n from the integer of `nearest`, for y about 1: in two halves, so that it overflows and becomes denormal as it should."""
+    half = bit(">>", n, f.word(1))                                      # half of an even magic_bits: the shift leaves nothing of that either
+    return y * power_of_two(f, half) * power_of_two(f, n - half)
 
 
 # ---- exponentials ----------------------------------------------------------------------------------------------------------------
 
 
-def _reduce_exp(f: Format, x: Expr) -> tuple[Expr, Expr]:
-    """x = n ln 2 + r: r and the integer n."""
+def _reduce_exp(f: Format, x: Expr, less: Expr | None = None) -> tuple[Expr, Expr]:
+    """x = n ln 2 + r: r and the integer n. `less` is a small part of x."""
     n, integer = nearest(f, x, math.log2(math.e))
-    return fma(n, f(-f.ln2[1]), fma(n, f(-f.ln2[0]), x)), integer
-
-
-def _expm1_poly(f: Format, r: Expr) -> Expr:
-    return fma(polynomial(f, r, f.EXP), r * r, r)
+    r = fma(n, f(-f.ln2[0]), x)
+    return fma(n, f(-f.ln2[1]), r if less is None else r + less), integer
 
 
 def exp(x: Expr) -> Expr:
     """e**x."""
     f = format_of(x)
     r, n = _reduce_exp(f, clamp(f, x, *f.exp_range))
-    return scale(f, _expm1_poly(f, r) + f(1.0), n)
+    z = r * r
+    return scale(f, fma(polynomial(f, r, f.EXP, z), z, r) + f(1.0), n)
+
+
+def _expm1_poly(f: Format, r: Expr) -> Expr:
+    """e**r - 1 for |r| <= ln 2 / 2."""
+    z = r * r
+    return fma(polynomial(f, r, f.EXPM1, z), z, r)
 
 
 def _exp_normal(f: Format, x: Expr) -> Expr:
@@ -105,19 +119,29 @@ def expm1(x: Expr) -> Expr:
     """e**x - 1, accurate near 0."""
     f = format_of(x)
     r, n = _reduce_exp(f, clamp(f, x, f.expm1_low, f.exp_range[1]))
-    half = power_of_two(f, n, less=1)                                   # 2**n may overflow where the result does not
+    half = power_of_two(f, n, 0.5)                                      # 2**n may overflow where the result does not
     y = fma(_expm1_poly(f, r), half, half - f(0.5)) * f(2.0)
     return Select(absolute(x) < f(f.negligible), x, y)
 
 
 def tanh(x: Expr) -> Expr:
-    """x + x^3 p(x^2) near 0, else 1 - 2 / (e**2x + 1)."""
+    """h / (h + 1), h = (e**2|x| - 1) / 2, with the sign of x. The error of ln 2 in one word is damped as h grows."""
     f = format_of(x)
-    a = absolute(x)
-    z = a * a
-    small = fma(a * z, polynomial(f, z, f.TANH), a)
-    big = f(1.0) - f(2.0) / (_exp_normal(f, clamp(f, a, None, f.tanh_high) * f(2.0)) + f(1.0))
-    return copysign(Select(a < f(0.625), small, big), x)
+    a = clamp(f, absolute(x), None, f.tanh_high)
+    n, integer = nearest(f, a, 2.0 * math.log2(math.e))
+    half = power_of_two(f, integer, 0.5)
+    h = fma(_expm1_poly(f, fma(n, f(-math.log(2.0)), a + a)), half, half - f(0.5))
+    y = h / (h + f(1.0))
+    return _signed(f, Select(a < f(0.3), fma(Un("neg", h), y, h), y), x)        # h - h y: without the rounding of h + 1
+
+
+def sigmoid(x: Expr) -> Expr:
+    """Of -|x| it is e / (1 + e), e = e**-|x|, where e is small as e - e e/(1 + e); of |x| 1 less that."""
+    f = format_of(x)
+    e = exp(Un("neg", absolute(x)))
+    y = e / (e + f(1.0))
+    y = Select(e < f(0.5), fma(Un("neg", e), y, e), y)
+    return Select(x < f(0.0), y, f(1.0) - y)
 
 
 def erf(x: Expr) -> Expr:
@@ -128,6 +152,44 @@ def erf(x: Expr) -> Expr:
     tail = clamp(f, a, None, f.erf_high)
     big = f(1.0) - _exp_normal(f, tail * polynomial(f, tail, f.ERFC))
     return copysign(Select(a < f(1.0), small, big), x)
+
+
+def _ndtr_f32(x: Expr) -> Expr:
+    """In f64, whose 29 spare bits hold x**2 exactly."""
+    f = F64
+    a = clamp(f, Cast(absolute(x), f64), None, 15.0)
+    w = a * a * f(-0.5 * math.log2(math.e))
+    n, integer = nearest(f, w, 1.0)
+    r = w - n
+    s = f(1.0) / (a + f(4.0))
+    t = fma(s, f(-8.0), f(1.0))
+    tail = fma(r, polynomial(f, r, EXP2_F32, r * r), f(1.0)) * power_of_two(f, integer) * (s * polynomial(f, t, TAIL_F32, t * t))
+    return Cast(Select(x < F32(0.0), tail, f(1.0) - tail), f32)
+
+
+def _ndtr_f64(x: Expr) -> Expr:
+    """The square in the exponent as an exact product and a small rest; the division with its remainder."""
+    f = F64
+    one, four = f(1.0), f(4.0)
+    a = clamp(f, absolute(x), None, 39.0)
+    high = _high(a)
+    square, rest = high * high * f(-0.5), (a - high) * (a + high) * f(-0.5)
+    r, integer = _reduce_exp(f, square, rest)
+    d = a + four
+    v = d - a
+    lost = (a - (d - v)) + (four - v)                                   # d + lost = a + 4 exactly
+    s = one / d
+    t = fma(s, f(-8.0), one)
+    p = polynomial(f, t, TAIL_F64, t * t)
+    ratio = fma(p, s * (fma(Un("neg", s), d, one) - s * lost), p * s)
+    z = r * r
+    tail = scale(f, fma(fma(polynomial(f, r, f.EXP, z), z, r), ratio, ratio), integer)
+    return Select(x < f(0.0), tail, one - tail)
+
+
+def ndtr(x: Expr) -> Expr:
+    """The normal distribution function: of a negative x the tail e**(-x**2/2) p(t)/(4 - x), and 1 less that of a positive."""
+    return _ndtr_f32(x) if format_of(x) is F32 else _ndtr_f64(x)
 
 
 # ---- logarithms ------------------------------------------------------------------------------------------------------------------
@@ -157,25 +219,40 @@ def _split(f: Format, x: Expr) -> tuple[Expr, Expr]:
     return m, _small_int(f, n, Select(tiny, f(offset + up), f(offset)))
 
 
-def _log_near_one(f: Format, x: Expr, e: Expr) -> Expr:
+def _log_near_one(f: Format, x: Expr, e: Expr | None = None) -> Expr:
     """log(1 + x) + e ln 2, for sqrt(1/2) <= 1 + x < sqrt(2) and an integer e."""
-    half_square = f(0.5) * x * x
+    low = None if e is None else e * f(f.ln2[1])
     if f is F32:                                                        # a division costs more than the longer polynomial
         z = x * x
-        y = fma(e, f(f.ln2[1]), x * z * polynomial(f, x, f.LOG))
-        return fma(e, f(f.ln2[0]), x + fma(z, f(-0.5), y))
-    s = x / (f(2.0) + x)
-    z = s * s
-    y = fma(s, fma(z, polynomial(f, z, f.LOG), half_square), e * f(f.ln2[1]))
-    return fma(e, f(f.ln2[0]), x - (half_square - y))
+        cube = x * z
+        p = polynomial(f, x, f.LOG, z)
+        y = x + fma(z, f(-0.5), cube * p if low is None else fma(cube, p, low))
+    else:
+        half_square = f(0.5) * x * x
+        s = x / (f(2.0) + x)
+        z = s * s
+        p = fma(z, polynomial(f, z, f.LOG, z * z), half_square)
+        y = x - (half_square - (s * p if low is None else fma(s, p, low)))
+    return y if e is None else fma(e, f(f.ln2[0]), y)
+
+
+def _log_ends(f: Format, x: Expr, y: Expr) -> Expr:
+    """A logarithm y, with its values at 0, at inf and below 0."""
+    return Select(f(0.0) < x, Select(x < f(math.inf), y, x), Select(same(x, f(0.0)), f(-math.inf), f(math.nan)))
 
 
 def log(x: Expr) -> Expr:
     """The natural logarithm; -inf at 0, NaN below."""
     f = format_of(x)
     m, e = _split(f, x)
-    y = Select(x < f(math.inf), _log_near_one(f, m - f(1.0), e), x)
-    return Select(f(0.0) < x, y, Select(same(x, f(0.0)), f(-math.inf), f(math.nan)))
+    return _log_ends(f, x, _log_near_one(f, m - f(1.0), e))
+
+
+def log2(x: Expr) -> Expr:
+    """The logarithm to base 2, exact at its powers."""
+    f = format_of(x)
+    m, e = _split(f, x)
+    return _log_ends(f, x, fma(_log_near_one(f, m - f(1.0)), f(math.log2(math.e)), e))
 
 
 def log1p(x: Expr) -> Expr:
@@ -196,18 +273,22 @@ def log1p(x: Expr) -> Expr:
 # ---- trigonometry ----------------------------------------------------------------------------------------------------------------
 
 
-def _quadrant(f: Format, x: Expr) -> tuple[Expr, Expr]:
-    """x = n pi/2 + r, |r| <= pi/4: r in f64, and n modulo 4 as a u64.
+REACH = 1e6                     # of the reduction with pi/2 in pieces: n times a piece is exact
+Reduced = tuple[Expr, Expr]     # x = n pi/2 + r, |r| <= pi/4: r in f64, and n modulo 4 as a u64
 
-    The reduction is in f64 for both formats, pi/2 in three pieces for f32 and four for f64. With fma it is as good as exact for |x| < 2**45;
-    without, for |x| < 1.6e6, and its absolute error is about |x| 2**-53 beyond. Farther out r has lost its meaning and is cut to [-1, 1]: sines
-    and cosines lie in [-1, 1] and mean nothing. For inf, r is NaN.
-    """
+
+def _quadrant(f: Format, x: Expr) -> Reduced:
+    """x up to REACH: in f64 for both formats, pi/2 in three pieces for f32 and four for f64."""
     r = Cast(x, f64) if f is F32 else x
     n, integer = nearest(F64, r, 2 / math.pi)
     for piece in PI_2[:3] if f is F32 else PI_2:
         r = fma(n, F64(-piece), r)
-    return clamp(F64, r, -1.0, 1.0), bit("and", integer, F64.word(3))
+    return r, bit("and", integer, F64.word(3))
+
+
+def _of_angle(f: Format, x: Expr, value: Callable[[Expr, Expr], Expr]) -> Expr:
+    """value(r, n), by the reduction that x needs."""
+    return Call("rare", (value(*far_quadrant(f, x)), value(*_quadrant(f, x)), f(REACH) < absolute(x)))
 
 
 def _sin_cos(r: Expr, f: Format, coefficients: Format) -> tuple[Expr, Expr]:
@@ -216,9 +297,8 @@ def _sin_cos(r: Expr, f: Format, coefficients: Format) -> tuple[Expr, Expr]:
     return s, fma(z * z, polynomial(f, z, coefficients.COS), fma(f(-0.5), z, f(1.0)))
 
 
-def _turned(f: Format, x: Expr, quadrants: int) -> Expr:
-    """sin(x + quadrants pi/2)."""
-    r, n = _quadrant(f, x)
+def _turned(f: Format, r: Expr, n: Expr, quadrants: int) -> Expr:
+    """sin(r + (n + quadrants) pi/2)."""
     if f is F32:
         r, n = Cast(r, f32), Cast(n, u32)
     s, c = _sin_cos(r, f, f)
@@ -229,24 +309,28 @@ def _turned(f: Format, x: Expr, quadrants: int) -> Expr:
 
 
 def sin(x: Expr) -> Expr:
-    """The sine; the reach of its argument is told at `_quadrant`."""
+    """The sine."""
     f = format_of(x)
-    return Select(same(x, f(0.0)), x, _turned(f, x, 0))                 # -0
+    return Select(same(x, f(0.0)), x, _of_angle(f, x, lambda r, n: _turned(f, r, n, 0)))        # -0
 
 
 def cos(x: Expr) -> Expr:
-    """The cosine; the reach of its argument is told at `_quadrant`."""
-    return _turned(format_of(x), x, 1)
+    """The cosine."""
+    f = format_of(x)
+    return _of_angle(f, x, lambda r, n: _turned(f, r, n, 1))
 
 
 def tan(x: Expr) -> Expr:
-    """sin/cos, or -cos/sin, in f64 for f32 too; the reach of its argument is told at `_quadrant`."""
+    """sin/cos, or -cos/sin, in f64 for f32 too."""
     f = format_of(x)
-    r, n = _quadrant(f, x)
-    s, c = _sin_cos(r, F64, f)
-    odd = Bin("!=", bit("and", n, F64.word(1)), F64.word(0))
-    y = Select(odd, c, s) / Select(odd, Un("neg", s), c)
-    return Select(same(x, f(0.0)), x, Cast(y, f32) if f is F32 else y)
+
+    def quotient(r: Expr, n: Expr) -> Expr:
+        s, c = _sin_cos(r, F64, f)
+        odd = Bin("!=", bit("and", n, F64.word(1)), F64.word(0))
+        return Select(odd, c, s) / Select(odd, Un("neg", s), c)
+
+    y = _of_angle(f, x, lambda r, n: Cast(quotient(r, n), f32) if f is F32 else quotient(r, n))
+    return Select(same(x, f(0.0)), x, y)
 
 
 def _asin_poly(f: Format, x: Expr) -> tuple[Expr, Expr, Expr]:
@@ -363,7 +447,7 @@ def _power_f64(x: Expr, y: Expr) -> Expr:
     v_low = (w - w_high) * log_high + w * log_low
     whole, integer = nearest(f, clamp(f, v_high + v_low, -1100.0, 1100.0), 1.0)
     r = clamp(f, (v_high - whole) + v_low, -1.0, 1.0)
-    return scale(f, fma(r, polynomial(f, r, EXP2_F64), one), integer)
+    return scale(f, fma(r, polynomial(f, r, EXP2_F64, r * r), one), integer)
 
 
 def pow(x: Expr, y: Expr) -> Expr:
@@ -384,6 +468,22 @@ def pow(x: Expr, y: Expr) -> Expr:
     return Select(Bin("or", same(y, zero), same(x, one)), one, r)
 
 
+def cbrt(x: Expr) -> Expr:
+    """The cube root: a third of the exponent's bits as a first guess, then Halley's iterations. After FDLIBM's s_cbrt.c."""
+    f = format_of(x)
+    cut, guess, steps = (8, 709958130 >> 8, 2) if f is F32 else (32, 715094163, 3)
+    lift = 24 if f is F32 else 54
+    a = absolute(x)
+    tiny = a < f(2.0 ** (lift + 4) * f.smallest_normal)
+    b = a * Select(tiny, f(2.0 ** lift), f(0.125))                      # far from denormals, and three times it does not overflow
+    t = fma(_small_int(f, bit(">>", f.to_bits(b), f.word(cut)), f(2.0 ** f.mantissa)), f(1 / 3), f(f.magic))
+    y = f.from_bits(bit("<<", f.to_bits(t) - f.word(f.magic_bits - guess), f.word(cut)))
+    for _ in range(steps):
+        square = y * y
+        y = y - y * (fma(square, y, Un("neg", b)) / fma(square, y + y, b))
+    y = _signed(f, y * Select(tiny, f(2.0 ** -(lift // 3)), f(2.0)), x)
+    return Select(Bin("and", f(0.0) < a, a < f(math.inf)), y, x)
+
+
 FUNCTIONS: dict[str, Callable[..., Expr]] = {
-    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "erf": erf, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
-    "atan": atan, "pow": pow, "atan2": atan2}
+    f.__name__: f for f in (exp, expm1, log, log2, log1p, tanh, sigmoid, erf, ndtr, sin, cos, tan, asin, acos, atan, cbrt, pow, atan2)}

@@ -28,10 +28,11 @@ class ScheduleError(ValueError):
     """A schedule that does not fit its nest."""
 
 
-def lanes_of(s: Stmt, target: Target) -> int:
-    """Lanes of the simd loops in s, one number for all: a register of the narrowest float there, else of the narrowest integer from 32 bits up."""
+def lanes_of(s: Stmt, target: Target, to_be: str = "") -> int:
+    """Lanes of the simd loops in s (and of the loop that is to be one), one number for all: a register of the narrowest float there, else of the
+    narrowest integer from 32 bits up."""
     dtypes: set[DType] = set()
-    for loop in (x for x in walk(s) if isinstance(x, For) and x.how == "simd"):
+    for loop in (x for x in walk(s) if isinstance(x, For) and (x.how == "simd" or x.var == to_be)):
         dtypes |= {x.buf.dtype for x in walk(loop) if isinstance(x, Store | Accum)}
         dtypes |= {e.buf.dtype for e in expressions(loop) if isinstance(e, Load)}
     floats = [d for d in dtypes if d.is_float]

@@ -68,6 +68,9 @@ def _work(e: Expr) -> float:
                 total += 0.25 if buf.space != "register" else 0
                 continue
             case Bin("/" | "//" | "%", _, _) | Un("sqrt", _): total += 5
+            case Call("rare", (_, usual, cond)):
+                stack += [usual, cond]
+                continue
             case Bin() | Un() | Select() | Call(): total += 0.5
             case _: pass
         stack.extend(children(x))

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..core.compat import assert_never
-from ..core.dtype import bool_, i32, i64
+from ..core.dtype import bool_, i64
 from .ir import (
     Accum, Alloc, Barrier, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps,
     Stmt, Store, Un, Var, While, dtype_of, postorder,
@@ -170,8 +170,8 @@ class Scope:
             case Call(fn, args):
                 kinds = [dtype_of(a) for a in args]
                 d = kinds[0]
-                want = {"fma": [d, d, d], "ldexp": [d, i32], "copysign": [d, d]}[fn]
-                require(d.is_float and kinds == want, f"no {fn} of {kinds}")
+                want = {"fma": [d, d, d], "copysign": [d, d], "rare": [d, d, bool_]}[fn]
+                require((d.is_float or fn == "rare") and kinds == want, f"no {fn} of {kinds}")
             case _: assert_never(e)
 
     def access_of_load(self, buf: Buffer, ix: tuple[Expr, ...]) -> None:

@@ -90,7 +90,7 @@ ELEMENTWISE: Mapping[str, Lowering] = {
     "not": _unary("not"),
     "sign": _sign,
     "rsqrt": lambda x: Bin("/", number(1, dtype_of(x)), Un("sqrt", x)),
-    **{name: math.FUNCTIONS[name] for name in ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "erf", "pow", "atan2")},
+    **math.FUNCTIONS,
     "isnan": lambda x: Bin("!=", x, x),
     "isfinite": _isfinite,
     "add": _binary("+"), "sub": _binary("-"), "mul": _binary("*"), "div": _binary("/"), "maximum": _binary("max"), "minimum": _binary("min"),
@@ -104,8 +104,7 @@ ELEMENTWISE: Mapping[str, Lowering] = {
     "stop_gradient": lambda x: x,
 }
 
-EXPENSIVE = frozenset({"exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "tanh", "erf", "pow", "atan2", "sqrt", "rsqrt", "div",
-                       "floordiv", "mod", "random_bits"})       # dearer to compute twice than to store and load
+EXPENSIVE = frozenset({*math.FUNCTIONS, "sqrt", "rsqrt", "div", "floordiv", "mod", "random_bits"})      # dearer to compute twice than to store and load
 
 
 def philox(key: tuple[Expr, Expr], counter: Expr, flat: Expr) -> Expr:

@@ -102,7 +102,7 @@ def tanh(input: Tensor) -> Tensor:
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x)), as 1/2 + tanh(x/2)/2: no overflow, and its derivative needs no second exponential."""
+    """1 / (1 + exp(-x)), without overflow or cancellation."""
     return xp.sigmoid(xp.asarray(input))
 
 
@@ -125,13 +125,14 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 def gelu(input: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
-    """x * Φ(x), with Φ the normal distribution function; "tanh": x/2 * (1 + tanh(√(2/π) * (x + 0.044715 x³)))."""
+    """x * Φ(x), with Φ the normal distribution function; "tanh": x/2 * (1 + tanh(√(2/π) * (x + 0.044715 x³))),
+    as x * sigmoid of twice that, which does not cancel."""
     x = xp.asarray(input)
     if approximate == "tanh":
-        return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+        return x * xp.sigmoid(math.sqrt(8.0 / math.pi) * (x + 0.044715 * x * x * x))
     if approximate != "none":
         raise GraphError(f'gelu: approximate is "none" or "tanh", got {approximate!r}', at=user_loc())
-    return 0.5 * x * (1.0 + xp.erf(x * math.sqrt(0.5)))
+    return xp.gelu(x)
 
 
 def softmax(input: Tensor, dim: int = -1) -> Tensor:

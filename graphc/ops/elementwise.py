@@ -53,6 +53,7 @@ round_: Op = elementwise("round", np.rint, "zero", "The nearest integer, halves 
 exp: Op = elementwise("exp", np.exp, lambda g, y, x: (g * y,), "e to the x")
 expm1: Op = elementwise("expm1", np.expm1, lambda g, y, x: (g * (y + 1.0),), "exp(x) - 1, exact near 0")
 log: Op = elementwise("log", np.log, lambda g, y, x: (g / x,), "Natural logarithm", domain=(0.5, 3.0))
+log2: Op = elementwise("log2", np.log2, lambda g, y, x: (g / (x * math.log(2.0)),), "Logarithm to base 2, exact at its powers", domain=(0.5, 3.0))
 log1p: Op = elementwise("log1p", np.log1p, lambda g, y, x: (g / (x + 1.0),), "log(1 + x), exact near 0", domain=(-0.5, 2.0))
 sqrt: Op = elementwise("sqrt", np.sqrt, lambda g, y, x: (g / (y * 2.0),), "Square root; derivative inf at 0", domain=(0.5, 3.0))
 rsqrt: Op = elementwise("rsqrt", lambda x: np.reciprocal(np.sqrt(x)), lambda g, y, x: (g * (y * y * y) * -0.5,), "1 / sqrt(x)", domain=(0.5, 3.0))
@@ -65,11 +66,29 @@ atan: Op = elementwise("atan", np.arctan, lambda g, y, x: (g / (x * x + 1.0),), 
 tanh: Op = elementwise("tanh", np.tanh, lambda g, y, x: (g * (1.0 - y * y),), "Hyperbolic tangent")      # y is the result: no second tanh
 
 
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, e, 1) / (e + 1), x.dtype)
+
+
+sigmoid: Op = elementwise("sigmoid", _sigmoid, lambda g, y, x: (g * (y * (1.0 - y)),), "1 / (1 + exp(-x)), without overflow or cancellation")
+
+
 def _erf(x: Array) -> Array:
     return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
 
 
 erf: Op = elementwise("erf", _erf, lambda g, y, x: (g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),), "The error function")
+
+
+def _ndtr(x: Array) -> Array:
+    """Of a negative x half the complementary error function, which does not cancel."""
+    return np.asarray(np.vectorize(lambda v: 0.5 * math.erfc(-v * math.sqrt(0.5)), otypes=[np.float64])(x.astype(np.float64)), x.dtype)
+
+
+ndtr: Op = elementwise("ndtr", _ndtr, lambda g, y, x: (g * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi)),),
+                       "The normal distribution function, to its last digit in the lower tail too")
+cbrt: Op = elementwise("cbrt", np.cbrt, lambda g, y, x: (g / (y * y * 3.0),), "Cube root; derivative inf at 0", domain=(0.5, 3.0))
 isnan: Op = elementwise("isnan", np.isnan, "zero", "Is x a NaN?", result=bool_)
 isfinite: Op = elementwise("isfinite", np.isfinite, "zero", "Is x neither infinite nor NaN?", result=bool_)
 not_: Op = elementwise("not", np.invert, "zero", "Negation of a bool, complement of an integer", kinds="bits")

@@ -40,12 +40,12 @@ def evaluate(e: Expr, arrays: dict[str, Array], fma: bool = True) -> Array:
                 return np.where(of(c), x, y)
             case Cast(a, dtype):
                 x = of(a)
-                assert (x.dtype.kind == "f") == dtype.is_float, "float to integer saturates, and NumPy's does not"
+                assert x.dtype.kind != "f" or dtype.is_float, "float to integer saturates, and NumPy's does not"
                 return x.astype(dtype.numpy)
             case Bitcast(a, dtype): return of(a).view(dtype.numpy)
             case Call("fma", (a, b, c)): return fused(of(a), of(b), of(c)) if fma else of(a) * of(b) + of(c)
             case Call("copysign", (a, b)): return np.copysign(of(a), of(b))
-            case Call("ldexp", (a, n)): return np.ldexp(of(a), of(n))
+            case Call("rare", (a, b, c)): return np.where(of(c), of(a), of(b))
             case Var() | Int() | Call(): raise AssertionError(f"not a value of one element: {e}")
             case _: assert_never(e)
 

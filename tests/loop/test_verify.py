@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphc.core.dtype import bool_, f32, f64, i32, i64
+from graphc.core.dtype import bool_, f32, f64, i32
 from graphc.loop.ir import (
     Accum,
     Alloc,
@@ -66,7 +66,8 @@ def put(e: Expr) -> Store:
     (put(Select(x[0], x[0], x[1])), "select by f32"),
     (Store(y, (Int(0),), Select(x[0] < x[1], y[0], x[1])), "select of f64 and f32"),
     (Store(y, (Int(0),), Bitcast(x[0], f64)), "the bits of f32 as f64"),
-    (put(Call("ldexp", (x[0], Lit(1, i64)))), "no ldexp of"),
+    (put(Call("copysign", (x[0], y[0]))), "no copysign of"),
+    (put(Call("rare", (x[0], x[1], x[2]))), "no rare of"),
     (If(x[0], put(one)), "a condition of f32"),
     (Check(x[0] < x[1], 0), "check: code 0"),
     (over("i", Store(x, (i,), one), "parallel", lo=1), "parallel i starts at 1"),
