@@ -478,9 +478,10 @@ def cbrt(x: Expr) -> Expr:
     b = a * Select(tiny, f(2.0 ** lift), f(0.125))                      # far from denormals, and three times it does not overflow
     t = fma(_small_int(f, bit(">>", f.to_bits(b), f.word(cut)), f(2.0 ** f.mantissa)), f(1 / 3), f(f.magic))
     y = f.from_bits(bit("<<", f.to_bits(t) - f.word(f.magic_bits - guess), f.word(cut)))
+    minus = Un("neg", b)
     for _ in range(steps):
         square = y * y
-        y = y - y * (fma(square, y, Un("neg", b)) / fma(square, y + y, b))
+        y = y - y * (fma(square, y, minus) / fma(square, y + y, b))
     y = _signed(f, y * Select(tiny, f(2.0 ** -(lift // 3)), f(2.0)), x)
     return Select(Bin("and", f(0.0) < a, a < f(math.inf)), y, x)
 

@@ -17,11 +17,23 @@ from graphc.loop.math import FUNCTIONS
 from .expr_eval import evaluate
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _normal(x: float) -> float:
+    """The normal distribution function: the rounding of x/sqrt(2) alone would be hundreds of ulp far out in the tail."""
+    if not -40 < x < 0:
+        return 0.5 * math.erfc(-x * math.sqrt(0.5))
+    half = x * math.sqrt(0.5)
+    with mp.workdps(40):
+        lost = float(mp.mpf(x) * mp.sqrt(0.5) - half)                   # erfc(-(half + lost)), to first order
+    return 0.5 * math.erfc(-half) + lost * math.exp(-half * half) / math.sqrt(math.pi)
+
+
 UNARY = [n for n in FUNCTIONS if n not in ("pow", "atan2")]
 NUMPY: dict[str, Callable[..., Array]] = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "pow": np.power, "atan2": np.arctan2, "erf": np.vectorize(math.erf, otypes=[np.float64]),
     "sigmoid": lambda x: np.where(x < 0, np.exp(-np.abs(x)), 1) / (1 + np.exp(-np.abs(x))),
-    "ndtr": np.vectorize(lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5)), otypes=[np.float64])}
+    "ndtr": np.vectorize(lambda x: _normal(x), otypes=[np.float64])}
 MPMATH: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)), "pow": mp.power, "log1p": mp.log1p, "log2": lambda x: mp.log(x, 2), "ndtr": mp.ncdf,
     "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x))}
