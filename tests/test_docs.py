@@ -164,7 +164,7 @@ def test_add_an_op(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     (command,) = [b.text.strip() for b in blocks(page) if b.mark == "sh"]
     said = python(*command.removeprefix("python ").split(), "-p", "no:xdist", "-vv")
     for name in ("complete", "type_rule_is_numpys", "prints_and_parses", "derivatives", "gradient_graph_keeps_its_types"):
-        assert f"test_{name}[cbrt] PASSED" in said
+        assert f"test_{name}[root5] PASSED" in said
     here = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from pathlib import Path; from test_docs import check_page; "
     update = bool(request.config.getoption("--update-golden"))
     python("-W", "error", "-c", here + f"check_page(Path({str(path)!r}), 'session.py', {update})")
