@@ -125,6 +125,10 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) ->
         raise GraphError("arange with a traced bound has a size that depends on data", at=user_loc(), fix="a Python number")
     start, stop, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, stop, step))
     whole = all(isinstance(v, int) for v in (start, stop, step))
+    if whole and step and _dtype(dtype, i64).is_integer:            # counted where it is used: no array of constants
+        count = iota((len(range(start, stop, step)),), dtype=_dtype(dtype, i64))
+        count = count if step == 1 else count * step
+        return count if start == 0 else count + start
     return from_array(np.arange(start, stop, step), _dtype(dtype, i64 if whole else f32))
 
 
