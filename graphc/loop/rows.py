@@ -29,9 +29,9 @@ from .ir import (  # isort: skip
 from .nest import Argument, Nest, Schedule
 from .schedule import neutral, reindex
 
-MOST_NESTS = 16                                                 # of one kernel
+MOST_NESTS = 32                                                 # of one kernel
 AHEAD = 32                                                      # nests among which those that share rows are looked for
-MOST_BUFFERS = 32
+MOST_BUFFERS = 256                                              # before those that stay inside have become scratch
 MOST_ROWS = 2048                                                # of a block
 GROUPS = 64                                                     # at most, of blocks that add into one partial result
 MOST_GROUPS = 1 << 10                                           # partial results
