@@ -26,6 +26,8 @@ from .core.dtype import u64 as uint64
 from .core.errors import GraphError, GraphIndexError, GraphTypeError
 from .driver import CompiledFunction, Lowered, compile
 from .trace import autograd
+from .trace.batch import vmap
+from .trace.derivatives import hessian, hvp, jacfwd, jacrev, jvp, linearize, stop_gradient, vjp
 from .trace.effects import debug_print
 from .trace.functional import grad, value_and_grad
 from .trace.generator import Generator, default_generator, manual_seed
@@ -58,7 +60,8 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
 
 __all__ = [
     *_array.__all__,
-    "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd", "bool",
-    "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "inf", "int16", "int32", "int64", "int8", "load",
-    "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "save", "scalar", "uint16", "uint32", "uint64", "uint8", "value_and_grad",
+    "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd",
+    "bool", "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "hessian", "hvp", "inf",
+    "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad",
+    "optim", "pi", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap",
 ]

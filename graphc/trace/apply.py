@@ -1,7 +1,7 @@
 """`apply`: the one place where an op meets Tensors. In a trace it makes a node; outside it also evaluates it, by the oracle, at once."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,24 @@ def _apply_eager(op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> 
     if isinstance(node.type, TupleType):
         return tuple(concrete(tuples.get(node, index=i), v, cls, requires, False) for i, v in enumerate(value))
     return concrete(node, value, cls, requires, weak)
+
+
+def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[Tensor]:
+    """`apply` of a piece of graph: `build` takes the Tensors' nodes and gives tensor nodes, written into the trace or evaluated at once."""
+    tracer = current.tracer
+    requires = current.grad and any(t._requires_grad for t in tensors)
+    cls = result_class(tensors)
+    if tracer is None:
+        out = build(*(t.node() for t in tensors))
+        return [concrete(n, v, cls, requires) for n, v in zip(out, evaluate(out, eager.known(out)))]
+    tracer.here()
+    nodes = [t._traced_node(tracer) for t in tensors]
+    if requires:
+        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_float else n for t, n in zip(tensors, nodes)]
+    out = build(*nodes)
+    if not tracer.active.isdisjoint(nodes):
+        tracer.active.update(out)
+    return [_wrap(n, cls, requires, False) for n in out]
 
 
 def concrete(node: Node, value: Array, cls: type[Tensor] = Tensor, requires_grad: bool = False, weak: bool = False) -> Tensor:

@@ -134,7 +134,7 @@ def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node
 
     def on_cotangent(n: Node, g: Node) -> Node:
         for hook in hooks.get(n, {}).values():
-            given = hook(_wrap(g, create_graph))
+            given = hook(derived([g], create_graph)[0])
             if given is not None:
                 if not isinstance(given, Tensor) or given.type != n.type:
                     raise GraphError(f"a hook on a {n.type} returned {given.type if isinstance(given, Tensor) else type(given).__name__}", at=user_loc(),
@@ -142,44 +142,20 @@ def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node
                 g = given.node()
         return g
 
-    nodes = vjp(outputs, cotangents, wrt, on_cotangent if hooks else None)
+    return derived(vjp(outputs, cotangents, wrt, on_cotangent if hooks else None), create_graph)
+
+
+def derived(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:
+    """Derivative nodes as Tensors: of the current trace, or evaluated from what is on the tape."""
     if current.tracer is not None:
         current.tracer.active.update(nodes)                             # without create_graph they are constants, where they meet what is not
-        return [Tensor.from_node(n, requires_grad=create_graph) for n in nodes]
-    return _evaluated(nodes, create_graph)
-
-
-def _wrap(node: Node, create_graph: bool) -> Tensor:
-    if current.tracer is not None:
-        current.tracer.active.add(node)
-        return Tensor.from_node(node, requires_grad=create_graph)
-    return _evaluated([node], create_graph)[0]
-
-
-def _evaluated(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:
-    """Eager: the values of derivative nodes, from those on the tape."""
-    env = {n: eager.values[n] for n in _frontier(nodes)}
-    values = evaluate(nodes, env)
+        return [Tensor.from_node(n, requires_grad=create_graph and n.tensor.dtype.is_float) for n in nodes]
+    values = evaluate(nodes, eager.known(nodes))
     return [concrete(n, v, Tensor, create_graph) if create_graph else Tensor.from_value(_owned(v)) for n, v in zip(nodes, values)]
 
 
 def _owned(v: Any) -> Any:
     return v if v.flags.writeable and v.flags.owndata else v.copy()
-
-
-def _frontier(roots: Sequence[Node]) -> list[Node]:
-    """The nodes below the roots whose values are known, and nothing below those."""
-    found, seen, stack = [], set(roots), list(roots)
-    while stack:
-        n = stack.pop()
-        if n in eager.values:
-            found.append(n)
-            continue
-        for i in n.inputs:
-            if i not in seen:
-                seen.add(i)
-                stack.append(i)
-    return found
 
 
 # ---- .grad ---------------------------------------------------------------------------------------------------------------------------

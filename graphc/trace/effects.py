@@ -25,7 +25,9 @@ def debug_print(label: str, x: Any) -> None:
         print(f"{label}{value.numpy()}")
         return
     if tracer.is_body:
-        raise GraphError("debug_print inside a loop body", at=user_loc(), why="the body of a scan is pure", fix="return the value among the scan's results")
+        where = "vmap" if tracer.body == "vmap" else "a loop body"
+        raise GraphError(f"debug_print inside {where}", at=user_loc(), why="the body is pure: it is traced once, and has no order of its own",
+                         fix="return the value among the results, and print it outside")
     tracer.here()
     before = tracer.effects[0] if tracer.effects else token()
     tracer.effects = (print_(before, value.node(), label=str(label)),)

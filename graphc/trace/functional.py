@@ -28,14 +28,14 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
         picked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         args_list = list(args)
         trees = []
-        fresh: list[Tensor] = []
+        own: list[Tensor] = []
         for k in picked:
             if not -len(args) <= k < len(args):
                 raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc())
             leaves, treedef = tree.flatten(args_list[k])
-            mine = [_fresh(x) for x in leaves]
+            mine = [fresh(x, "grad") for x in leaves]
             trees.append((treedef, len(mine)))
-            fresh += mine
+            own += mine
             args_list[k] = treedef.unflatten(mine)
         with enable_grad():
             out = f(*args_list, **kwargs)
@@ -46,7 +46,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
             with phase("backward"):
                 if current.tracer is not None:
                     current.tracer.here()
-                grads = pull([out.node()], [leaf.splat(1.0, out.type)], [x.node() for x in fresh], True)
+                grads = pull([out.node()], [leaf.splat(1.0, out.type)], [x.node() for x in own], True)
         parts, at = [], 0
         for treedef, n in trees:
             parts.append(treedef.unflatten(grads[at:at + n]))
@@ -72,16 +72,16 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     return wrapped
 
 
-def _fresh(x: Any) -> Tensor:
+def fresh(x: Any, what: str) -> Tensor:
     """The argument as a node of its own, so that the gradient by it is not the gradient by other uses of the same Tensor."""
     if isinstance(x, bool) or (isinstance(x, Tensor) and not x.dtype.is_float):
-        raise GraphError(f"grad by an argument of type {x.type if isinstance(x, Tensor) else 'bool'}: only floating tensors have gradients", at=user_loc(),
+        raise GraphError(f"{what} by an argument of type {x.type if isinstance(x, Tensor) else 'bool'}: only floating tensors have gradients", at=user_loc(),
                          fix=".astype(gx.float32), or choose argnums without it")
     x = lift(x)
     if not isinstance(x, Tensor):
         x = from_array(float(x), f32)
     if not x.dtype.is_float:
-        raise GraphError(f"grad by an argument of type {x.type}: only floating tensors have gradients", at=user_loc(),
+        raise GraphError(f"{what} by an argument of type {x.type}: only floating tensors have gradients", at=user_loc(),
                          fix=".astype(gx.float32), or choose argnums without it")
     if not x.requires_grad and current.tracer is None:
         out = Tensor.from_value(x.numpy(), weak=x.weak)

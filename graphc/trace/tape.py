@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,21 @@ class EagerTape(Tape):
     def __init__(self) -> None:
         super().__init__(weak=True)
         self.values: MutableMapping[Node, np.ndarray[Any, Any]] = weakref.WeakKeyDictionary()
+
+    def known(self, roots: Sequence[Node]) -> dict[Node, np.ndarray[Any, Any]]:
+        """What the roots can be computed from: the nodes at or below them that have a value, and nothing below those."""
+        found, seen, stack = {}, set(roots), list(roots)
+        while stack:
+            n = stack.pop()
+            value = self.values.get(n)
+            if value is not None:
+                found[n] = value
+                continue
+            for i in n.inputs:
+                if i not in seen:
+                    seen.add(i)
+                    stack.append(i)
+        return found
 
 
 eager = EagerTape()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -56,11 +56,12 @@ class GradEntry:
 class Tracer(Tape):
     """One trace: of a compiled function, or (is_body) of the body of a loop, where what is needed from outside becomes an input."""
 
-    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "captured", "cells", "constants", "depends_on", "effects",
+    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "captured", "cells", "constants", "depends_on", "effects",
                  "grads", "is_body", "names", "parent", "phases", "recorder", "scalars", "scopes", "undo")
 
-    def __init__(self, parent: Tracer | None = None, is_body: bool = False) -> None:
+    def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: Literal["loop", "vmap"] = "loop") -> None:
         super().__init__()
+        self.body = body                                # of what this is the body: for the words of errors
         self.parent = parent
         self.is_body = is_body
         self.alive = True
@@ -129,6 +130,11 @@ class Tracer(Tape):
         """The state of this trace that stands for a storage."""
         found = self.cells.get(storage)
         if found is None:
+            if self.is_body and self.body == "vmap":
+                raise GraphError(f"the state {storage.name or storage.type} would be written inside vmap", at=user_loc(),
+                                 why="each example would write its own value, and a state has one",
+                                 fix="draw random numbers outside, a row for each example, and hand them in" if storage.name.startswith("random.") else
+                                     "return the new values, and write what becomes of them (their mean, say) after vmap")
             if self.is_body:
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a loop body", at=user_loc(),
                                  why="the body of a scan is pure: what changes must be a carry", fix="carry it: scan(f, (h, state), xs)")
