@@ -111,7 +111,7 @@ def test_aux() -> None:
     np.testing.assert_allclose(j.numpy(), np.diag(2 * X))
     h, aux = gx.hessian(lambda x: ((x * x).sum(), x[0]), has_aux=True)(x)
     np.testing.assert_allclose(h.numpy(), 2 * np.eye(3))
-    y, t, aux = gx.jvp(lambda x: (x * x, 7), (x,), (x,), has_aux=True)
+    _, t, aux = gx.jvp(lambda x: (x * x, 7), (x,), (x,), has_aux=True)
     assert aux == 7
     np.testing.assert_allclose(t.numpy(), 2 * X * X)
     *_, aux = gx.vjp(lambda x: (x * x, 8), x, has_aux=True)
