@@ -207,7 +207,7 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     large = width * depth * size > target.l2 * 3 // 8           # read in rows, it would fall out of L2 and out of the TLB between two tiles
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
-    left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype)
+    left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype) and height > 2
             and (far(a, row) or height * depth * size > 4 * target.l2 or
                  (crowded((a.along(k[-1]) or 0) * size, depth) if a.along(row) == 1 else far(a, k[-1]) and depth > 8))]
     most = max(128, target.l1 * 3 // 8 // (rows * size))        # of a sum whose strip of left rows stays in L1
@@ -233,7 +233,7 @@ def crowded(stride: int, count: int) -> bool:
     """Whether so many lines of the cache, so many bytes apart, fill more than half of L1, or of the few sets that they fall into."""
     lines = WAY // 64
     sets = lines // math.gcd(stride // 64, lines) if stride % 64 == 0 else lines
-    return count > 4 * sets
+    return count * min(stride, 64) // 64 > 4 * sets
 
 
 def group_of(columns: int, depth: int, target: Target, dtype: DType) -> int:

@@ -191,6 +191,8 @@ def test_what_is_chosen() -> None:
     assert chosen(1, 128, 784, False, True) == (["k"], False)       # matvec: partial sums
     streamed = matmul_schedule(product(1, 128, 784, False, False, f32)[0], "m", "n", ("k",), WIDE, f32)
     assert "acc_sum: f32[1, 128] in scratch" in show(streamed)      # rows of B, eight at a time
+    column = matmul_schedule(product(512, 1, 512, True, False, f32)[0], "m", "n", ("k",), WIDE, f32)
+    assert "acc_sum: f32[1, 512] in scratch" in show(column)        # the same, transposed
     strip = matmul_schedule(product(128, 128, 128, True, False, f32)[0], "m", "n", ("k",), WIDE, f32)
     assert "Ap: f32[128, 6] in scratch" in show(strip)              # 128 lines 512 bytes apart fall into 8 sets of L1
     assert chosen(784, 3, 64, True, False) == (["m"], False)        # three columns: lanes along the rows
