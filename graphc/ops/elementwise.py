@@ -81,9 +81,18 @@ def _erf(x: Array) -> Array:
 erf: Op = elementwise("erf", _erf, lambda g, y, x: (g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),), "The error function")
 
 
+_ROOT = (0.7071067690849304, 1.210161710447897e-08)                      # sqrt(1/2) as 24 bits and the rest
+
+
 def _ndtr(x: Array) -> Array:
-    """Of a negative x half the complementary error function, which does not cancel."""
-    return np.asarray(np.vectorize(lambda v: 0.5 * math.erfc(-v * math.sqrt(0.5)), otypes=[np.float64])(x.astype(np.float64)), x.dtype)
+    """Of a negative x half the complementary error function, which does not cancel; h + low is -x sqrt(1/2) to twice f64's digits."""
+    v = x.astype(np.float64)
+    h = -v * math.sqrt(0.5)
+    high = (v.view(np.int64) & -(1 << 27)).view(np.float64)             # 26 bits, as _ROOT has: their product is exact
+    with np.errstate(all="ignore"):
+        low = ((-high * _ROOT[0] - h) - (v - high) * _ROOT[0]) - v * _ROOT[1]
+        y = np.vectorize(math.erfc, otypes=[np.float64])(h) * 0.5
+        return np.asarray(np.where(np.abs(h) < 30.0, y - np.exp(-h * h) * low / math.sqrt(math.pi), y), x.dtype)
 
 
 ndtr: Op = elementwise("ndtr", _ndtr, lambda g, y, x: (g * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi)),),

@@ -57,7 +57,7 @@ MEANING: dict[Any, Callable[..., Any]] = {
     ops.sigmoid: lambda x: 1 / (1 + sympy.exp(-x)),
     ops.erf: sympy.erf,
     ops.ndtr: lambda x: (1 + sympy.erf(x / sympy.sqrt(2))) / 2,
-    ops.cbrt: lambda x: sympy.sign(x) * Abs(x) ** Rational(1, 3),
+    ops.cbrt: lambda x: choose(x >= 0, x ** Rational(1, 3), -((-x) ** Rational(1, 3))),
     ops.isnan: lambda x: sympy.false,
     ops.isfinite: lambda x: sympy.true,
     ops.stop_gradient: lambda x: x,

@@ -66,7 +66,7 @@ class Round(sympy.Function): ...                        # type: ignore[misc]
 
 
 _OVER = {reduce_max: Largest, reduce_min: Smallest, reduce_prod: Multiplied}
-_NAMED = {textbook.sigmoid: Sigmoid, textbook.relu: Relu, textbook.softplus: Softplus, ops.round_: Round}
+_NAMED = {ops.sigmoid: Sigmoid, textbook.relu: Relu, textbook.softplus: Softplus, ops.round_: Round}
 
 
 def size(n: Any) -> sympy.Expr:

@@ -23,6 +23,7 @@ def _constants() -> tuple[tuple[float, sympy.Expr], ...]:
     pi, two, log = sympy.pi, sympy.Integer(2), sympy.log
     base = [(math.pi, pi), (math.e, sympy.E), (math.sqrt(2.0), sympy.sqrt(two)), (math.sqrt(0.5), 1 / sympy.sqrt(two)), (math.sqrt(3.0), sympy.sqrt(3)),
             (math.sqrt(math.pi), sympy.sqrt(pi)), (2.0 / math.sqrt(math.pi), 2 / sympy.sqrt(pi)), (math.sqrt(2.0 / math.pi), sympy.sqrt(2 / pi)),
+            (math.sqrt(8.0 / math.pi), sympy.sqrt(8 / pi)),
             (math.sqrt(2.0 * math.pi), sympy.sqrt(2 * pi)), (1.0 / math.sqrt(2.0 * math.pi), 1 / sympy.sqrt(2 * pi)), (math.log(2.0), log(two)),
             (1.0 / math.log(2.0), 1 / log(two)), (math.log(10.0), log(10)), (1.0 / math.log(10.0), 1 / log(10)), (1.0 / math.pi, 1 / pi),
             (math.log(2.0 * math.pi), log(2 * pi)), ((1.0 + math.sqrt(5.0)) / 2.0, sympy.GoldenRatio)]

@@ -1,4 +1,4 @@
-"""Composites under the names that books give them: softmax, logsumexp, sigmoid, relu. Graph → Graph, for printing alone.
+"""Composites under the names that books give them: softmax, logsumexp, softplus, relu. Graph → Graph, for printing alone.
 
 A stable softmax is a dozen nodes (the largest is taken off, unless it is infinite, ...). Here the dozen is one node again, with the derivative a book
 would write, so that reverse mode over the result writes what a book would. The new ops are in no registry: they are for formulas, not for steps.
@@ -14,7 +14,7 @@ from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
 from ..ops import elementwise as ops
-from ..ops.elementwise import abs_, add, div, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, tanh, where
+from ..ops.elementwise import abs_, add, div, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, where
 from ..ops.leaf import const, splat
 from ..ops.movement import broadcast, permute, reshape
 from ..ops.reduce import reduce_max, reduce_sum
@@ -37,8 +37,7 @@ softmax = Op("softmax", "reduce", lambda t, *, axis: t, lambda x, *, axis: np.ex
 logsumexp = Op("logsumexp", "reduce", lambda t, *, axes: TensorType(tuple(n for a, n in enumerate(t.shape) if a not in axes), t.dtype), _logsumexp_numpy,
                lambda g, y, x, *, axes: (_over(g, axes, x) * (softmax(x, axis=axes[0]) if len(axes) == 1 else exp(x - _over(y, axes, x))),),
                "log(sum(exp(x)))", lambda rng: [])
-sigmoid = Op("sigmoid", "unary", lambda t: t, lambda x: 1 / (1 + np.exp(-x)), lambda g, y, x: (g * (y * (1.0 - y)),), "1 / (1 + exp(-x))", lambda rng: [])
-softplus = Op("softplus", "unary", lambda t: t, lambda x: np.log1p(np.exp(x)), lambda g, y, x: (g * sigmoid(x),), "log(1 + exp(x))", lambda rng: [])
+softplus = Op("softplus", "unary", lambda t: t, lambda x: np.log1p(np.exp(x)), lambda g, y, x: (g * ops.sigmoid(x),), "log(1 + exp(x))", lambda rng: [])
 relu = Op("relu", "unary", lambda t: t, lambda x: np.maximum(x, 0),
           lambda g, y, x: (where(lt(splat(0.0, x), x), g, splat(0.0, g)),), "max(x, 0)", lambda rng: [])
 
@@ -74,7 +73,7 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
 
 
 def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
-    """log(sum(exp(x - m))) + m, (1 + tanh(x / 2)) / 2, and max(x, 0) + log1p(exp(-|x|))."""
+    """log(sum(exp(x - m))) + m, and max(x, 0) + log1p(exp(-|x|))."""
     a, b = n.inputs
     if a.op is maximum and b.op is log1p and _is(a.inputs[1], 0.0):
         d = b.inputs[0]
@@ -82,9 +81,6 @@ def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
             d = d.inputs[0] if d.op is op else n
         if d.op is where and d.inputs[2].op is sub and d.inputs[2].inputs[0] is a.inputs[0]:
             return softplus(done[a.inputs[0]])
-    if _is(b, 0.5) and a.op is mul and _is(a.inputs[1], 0.5) and a.inputs[0].op is tanh:
-        half = a.inputs[0].inputs[0]
-        return sigmoid(done[half.inputs[0]]) if half.op is mul and _is(half.inputs[1], 0.5) else None
     for left, right in ((a, b), (b, a)):
         if _bare(left).op is log and (total := _bare(_bare(left).inputs[0])).op is reduce_sum and (e := _exp_shifted(total.inputs[0])):
             x, axes = e

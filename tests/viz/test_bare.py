@@ -30,7 +30,7 @@ def compile(*args, **options):
     return out
 gx.compile = compile
 runpy.run_path(sys.argv[1], run_name="__main__")
-for k, f in enumerate(made):
+for k, f in enumerate(f for f in made if f.variants):          # a function made of a formula may be part of another, and never called itself
     for suffix in sys.argv[3:]:
         written = f.draw(Path(sys.argv[2], f"picture{k}{suffix}"))
         assert written.suffix == suffix, written
