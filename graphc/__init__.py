@@ -10,6 +10,7 @@ from math import e, inf, nan, pi
 from . import array as _array
 from . import nn, optim
 from .array import *  # noqa: F403
+from .array.info import namespace_info as __array_namespace_info__  # noqa: F401
 from .core.dims import Dim
 from .core.dtype import DType
 from .core.dtype import bool_ as bool
@@ -42,6 +43,7 @@ if _typing.TYPE_CHECKING:
     from .io import load, save
 
 __version__ = "0.1.0"
+__array_api_version__ = "2024.12"
 
 long, double, newaxis = int64, float64, None
 

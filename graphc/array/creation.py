@@ -17,6 +17,7 @@ from ..trace.generator import Generator, default_generator
 from ..trace.storage import Storage
 from ..trace.tape import current
 from ..trace.tensor import Tensor
+from .dtypes import check_device
 
 
 def _dtype(dtype: Any, default: DType) -> DType:
@@ -43,12 +44,22 @@ def _leaf(out: Tensor, requires_grad: bool) -> Tensor:
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-    """obj as a Tensor: itself if it is one already, else a copy of its data."""
+    """obj as a Tensor: itself if it is one already (a copy with copy=True), else a copy of its data, which copy=False refuses."""
+    check_device(device)
     if isinstance(obj, Tensor):
-        out = obj.clone() if copy else obj
-    else:
-        out = from_array(obj, None if dtype is None else as_dtype(dtype))
-    return out if dtype is None else cast(out, as_dtype(dtype))
+        out = obj if dtype is None else cast(obj, as_dtype(dtype))
+        if copy is False and out is not obj:
+            raise GraphError(f"asarray of {obj.type} as {out.dtype} without a copy", at=user_loc(), fix="copy=None")
+        return obj.clone() if copy and out is obj else out
+    if copy is False:
+        raise GraphError(f"asarray of a {type(obj).__name__} without a copy", at=user_loc(), why="a Tensor owns its elements", fix="copy=None")
+    return from_array(obj, None if dtype is None else as_dtype(dtype))
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A Tensor with a copy of what another array library holds in this machine's memory."""
+    check_device(device)
+    return asarray(x if isinstance(x, Tensor) else np.from_dlpack(x), copy=copy or None)
 
 
 def from_numpy(array: Any) -> Tensor:
@@ -56,8 +67,9 @@ def from_numpy(array: Any) -> Tensor:
     return asarray(array)
 
 
-def full(shape: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The number in every element: of dtype f32, i64 or bool after the number, unless told."""
+    check_device(device)
     if isinstance(fill_value, Tensor):
         from .manipulation import broadcast_to
         return broadcast_to(cast(fill_value, _dtype(dtype, fill_value.dtype)), shape)
@@ -67,44 +79,46 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool 
     return _leaf(_full(as_shape(shape), fill_value, _dtype(dtype, default)), requires_grad)
 
 
-def _sizes(shape: tuple[Any, ...]) -> Any:
-    return shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+def _sizes(sizes: tuple[Any, ...], shape: Any = None) -> Any:
+    if shape is not None:
+        return shape
+    return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 
-def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*sizes: Any, shape: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros: zeros(2, 3) or zeros((2, 3)); f32 unless told."""
-    return full(_sizes(shape), 0, dtype=_dtype(dtype, f32), requires_grad=requires_grad)
+    return full(_sizes(sizes, shape), 0, dtype=_dtype(dtype, f32), device=device, requires_grad=requires_grad)
 
 
-def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*sizes: Any, shape: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones: ones(2, 3) or ones((2, 3)); f32 unless told."""
-    return full(_sizes(shape), 1, dtype=_dtype(dtype, f32), requires_grad=requires_grad)
+    return full(_sizes(sizes, shape), 1, dtype=_dtype(dtype, f32), device=device, requires_grad=requires_grad)
 
 
-def empty(*shape: Any, dtype: Any = None) -> Tensor:
+def empty(*sizes: Any, shape: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros too: there is no uninitialised memory here."""
-    return zeros(*shape, dtype=dtype)
+    return zeros(*sizes, shape=shape, dtype=dtype, device=device)
 
 
-def full_like(x: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The number in the shape (and, unless told, the dtype) of x."""
     x = as_tensor(x)
-    return full(x.shape, fill_value, dtype=_dtype(dtype, x.dtype))
+    return full(x.shape, fill_value, dtype=_dtype(dtype, x.dtype), device=device)
 
 
-def zeros_like(x: Any, *, dtype: Any = None) -> Tensor:
+def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros in the shape of x."""
-    return full_like(x, 0, dtype=dtype)
+    return full_like(x, 0, dtype=dtype, device=device)
 
 
-def ones_like(x: Any, *, dtype: Any = None) -> Tensor:
+def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones in the shape of x."""
-    return full_like(x, 1, dtype=dtype)
+    return full_like(x, 1, dtype=dtype, device=device)
 
 
-def empty_like(x: Any, *, dtype: Any = None) -> Tensor:
+def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros in the shape of x."""
-    return zeros_like(x, dtype=dtype)
+    return zeros_like(x, dtype=dtype, device=device)
 
 
 def iota(shape: Any, axis: int = 0, dtype: Any = i64) -> Tensor:
@@ -113,8 +127,9 @@ def iota(shape: Any, axis: int = 0, dtype: Any = i64) -> Tensor:
     return apply(leaf.iota, shape=shape, dtype=as_dtype(dtype), axis=axis_index("iota", axis, len(shape)))
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """start, start + step, ... below stop; i64 for ints, else f32. A symbolic size may stand for stop alone."""
+    check_device(device)
     if stop is None:
         start, stop = 0, start
     if isinstance(stop, Dim):
@@ -132,23 +147,25 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) ->
     return from_array(np.arange(start, stop, step), _dtype(dtype, i64 if whole else f32))
 
 
-def linspace(start: float, stop: float, num: int, *, dtype: Any = None, endpoint: bool = True) -> Tensor:
+def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
     """num numbers at equal distances from start to stop."""
+    check_device(device)
     return from_array(np.linspace(start, stop, num, endpoint=endpoint), _dtype(dtype, f32))
 
 
-def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = None) -> Tensor:
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere."""
+    check_device(device)
     shape = as_shape((n_rows, n_rows if n_cols is None else n_cols))
     return cast(iota(shape, 0) + k == iota(shape, 1), _dtype(dtype, f32))
 
 
-def tril(x: Any, k: int = 0) -> Tensor:
+def tril(x: Any, /, k: int = 0) -> Tensor:
     """x with zeros above the k-th diagonal of the last two axes."""
     return _triangle(as_tensor(x), k, lower=True)
 
 
-def triu(x: Any, k: int = 0) -> Tensor:
+def triu(x: Any, /, k: int = 0) -> Tensor:
     """x with zeros below the k-th diagonal of the last two axes."""
     return _triangle(as_tensor(x), k, lower=False)
 
@@ -159,6 +176,16 @@ def _triangle(x: Tensor, k: int, lower: bool) -> Tensor:
         raise GraphError(f"a triangle of {x.type}, which has fewer than 2 axes", at=user_loc())
     row, column = iota(x.shape[-2:], 0), iota(x.shape[-2:], 1)
     return where(column <= row + k if lower else column >= row + k, x, 0)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
+    """For 1-D arrays the coordinates of the points of their grid: the i-th varies along axis i ("ij"), with the first two axes exchanged in "xy"."""
+    from .manipulation import broadcast_arrays, reshape, swapaxes
+    xs = [as_tensor(x) for x in arrays]
+    if indexing not in ("xy", "ij") or any(x.ndim > 1 for x in xs):
+        raise GraphError(f'meshgrid takes 1-D arrays and indexing="xy" or "ij", got {", ".join(str(x.type) for x in xs)} and {indexing!r}', at=user_loc())
+    out = broadcast_arrays(*(reshape(x, tuple(x.size if a == k else 1 for a in range(len(xs)))) for k, x in enumerate(xs))) if xs else []
+    return [swapaxes(x, 0, 1) for x in out] if indexing == "xy" and len(xs) > 1 else out
 
 
 def one_hot(x: Any, num_classes: int, *, dtype: Any = None) -> Tensor:

@@ -1,25 +1,28 @@
-"""Taking elements out: slices, integers, None and Ellipsis as in NumPy, and integer tensors along one axis.
+"""Taking elements out: slices, integers, None, Ellipsis, integer tensors and masks as in NumPy. Writing is in `updates`.
 
 An integer tensor as an index is checked at run time: an index that is out of range is an error of the call, before any state has changed.
 """
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..core.dims import Dim
+from ..core.dims import Dim, product
+from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ir.op import Op
 from ..ops import index as ops
-from ..ops import movement
+from ..ops import leaf, movement
 from ..trace.apply import apply
-from ..trace.broadcast import as_tensor, axis_index, broadcast_to, cast
+from ..trace.broadcast import as_tensor, axis_index, broadcast_shapes, broadcast_to, cast, from_array
+from ..trace.tape import current
 from ..trace.tensor import Tensor
 from .elementwise import where
-from .manipulation import flip, reshape
+from .manipulation import flip, permute_dims, reshape
 
 
 def _checked(i: Tensor, size: Any, wrap: bool) -> Tensor:
@@ -110,17 +113,46 @@ def _writer(family: str, mode: str) -> Op:
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """x[key]."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    parts = [_part(p) for p in parts]
-    used = sum(1 for p in parts if p is not None and p is not Ellipsis)
+    """x[key], as in NumPy: integer tensors of one key broadcast, and masks stand for the places where they are true."""
+    parts = index_parts(x, key)
+    out, _ = sliced(x, parts)
+    if not any(isinstance(p, Tensor) for p in parts):
+        return out
+    g = gathering(out, parts)
+    return apply(ops.take, g.rows, g.index, axis=g.axis)
+
+
+def index_parts(x: Tensor, key: Any) -> list[Any]:
+    """The key as a list with an int, a slice or an integer tensor for each axis of x, and None for new ones."""
+    parts = [_part(p) for p in (key if isinstance(key, tuple) else (key,))]
+    used = sum(p.ndim if _is_mask(p) else 1 for p in parts if p is not None and p is not Ellipsis)
     if used > x.ndim or sum(p is Ellipsis for p in parts) > 1:
         raise GraphError(f"{used} indices for the {x.ndim} axes of {x.type}", op="getitem", at=user_loc())
     at = next((k for k, p in enumerate(parts) if p is Ellipsis), len(parts))
     parts[at:at + 1] = [slice(None)] * (x.ndim - used)
-    if sum(isinstance(p, Tensor) for p in parts) > 1:
-        raise GraphError("indexing with tensors on more than one axis", op="getitem", at=user_loc(), fix="take_along_axis, or take on one axis at a time")
-    return _gathered(_sliced(x, parts), parts)
+    out: list[Any] = []
+    for p in parts:
+        out += _places(x, p, sum(q is not None for q in out)) if _is_mask(p) else [p]
+    return out
+
+
+def _is_mask(p: Any) -> bool:
+    return isinstance(p, (Tensor, np.ndarray)) and p.dtype in (bool_, np.bool_)
+
+
+def _places(x: Tensor, mask: Any, axis: int) -> list[Tensor]:
+    """The indices of what a mask holds, for each of its axes."""
+    if mask.ndim == 0:
+        raise GraphError("indexing with a bool", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
+    if tuple(mask.shape) != x.shape[axis:axis + mask.ndim]:
+        shape = ",".join(map(str, mask.shape))
+        raise GraphError(f"a mask bool[{shape}] for axes {axis}..{axis + mask.ndim - 1} of {x.type}", op="getitem", at=user_loc(), why="a mask has their shape")
+    if isinstance(mask, Tensor):
+        if current.tracer is not None:
+            raise GraphError(f"indexing with the mask {mask.type} gives a size that depends on data", op="getitem", at=user_loc(),
+                             why="sizes are fixed when the function is traced", fix="gx.where(mask, x, 0) keeps the shape, x.at[mask].set(v) writes")
+        mask = mask._array()
+    return [from_array(i.astype(np.int64)) for i in np.nonzero(mask)]
 
 
 def _part(p: Any) -> Any:
@@ -129,12 +161,12 @@ def _part(p: Any) -> Any:
     if isinstance(p, (bool, np.bool_)):
         raise GraphError("indexing with a bool", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
     if isinstance(p, (list, np.ndarray)):
-        p = as_tensor(p)
+        a = np.asarray(p) if not isinstance(p, list) or p else np.zeros(0, np.int64)
+        p = a if a.dtype == np.bool_ else as_tensor(p if a.size else a)
+    if isinstance(p, np.ndarray):
+        return p
     if isinstance(p, Tensor):
-        if p.dtype.kind == "bool":
-            raise GraphError(f"indexing with the mask {p.type} gives a size that depends on data", op="getitem", at=user_loc(),
-                             fix="gx.where(mask, x, 0) keeps the shape")
-        if not p.dtype.is_integer:
+        if not p.dtype.is_integer and p.dtype is not bool_:
             raise GraphError(f"an index is an integer tensor, got {p.type}", op="getitem", at=user_loc(), fix=".astype(gx.int64)")
         return p
     if isinstance(p, Dim):
@@ -145,11 +177,26 @@ def _part(p: Any) -> Any:
         raise GraphError(f"a {type(p).__name__} is no index", op="getitem", at=user_loc(), fix="ints, slices, None, ... and integer tensors are") from None
 
 
-def _sliced(x: Tensor, parts: list[Any]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What the slices and ints of a key leave of a tensor: start, stop and step >= 1 along each axis, and the axes that are then read backwards."""
+
+    starts: tuple[int, ...]
+    stops: tuple[Any, ...]
+    steps: tuple[int, ...]
+    backwards: tuple[int, ...]
+    shape: tuple[Any, ...]      # before ints take their axes away and None adds some
+
+    def is_all_of(self, x: Tensor) -> bool:
+        return not any(self.starts) and self.stops == x.shape and all(s == 1 for s in self.steps)
+
+
+def sliced(x: Tensor, parts: list[Any]) -> tuple[Tensor, Region]:
     """Slices and integers in one slice, flips for negative steps, then the axes that integers take away and None adds."""
     starts: list[int] = []
     stops: list[Any] = []
     steps: list[int] = []
+    sizes: list[Any] = []
     backwards, shape, axis = [], [], 0
     for p in parts:
         if p is None:
@@ -160,9 +207,11 @@ def _sliced(x: Tensor, parts: list[Any]) -> Tensor:
             a, b, s, flipped = _bounds(p, n, axis, x)
             if flipped:
                 backwards.append(axis)
-            shape.append(n if (a, b, s) == (0, n, 1) else -(-(b - a) // s))
+            sizes.append(n if (a, b, s) == (0, n, 1) else -(-(b - a) // s))
+            shape.append(sizes[-1])
         elif isinstance(p, Tensor):
             a, b, s = 0, n, 1
+            sizes.append(n)
             shape.append(n)
         else:
             if isinstance(n, Dim):
@@ -171,15 +220,17 @@ def _sliced(x: Tensor, parts: list[Any]) -> Tensor:
             if not -n <= p < n:
                 raise GraphError(f"index {p} is out of range for axis {axis} of {x.type}", op="getitem", at=user_loc(), why=f"indices are {-n}..{n - 1}")
             a, b, s = p % n, p % n + 1, 1
+            sizes.append(1)
         starts.append(a)
         stops.append(b)
         steps.append(s)
         axis += 1
-    if any(a != 0 for a in starts) or tuple(stops) != x.shape or any(s != 1 for s in steps):
-        x = apply(movement.slice_, x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
+    region = Region(tuple(starts), tuple(stops), tuple(steps), tuple(backwards), tuple(sizes))
+    if not region.is_all_of(x):
+        x = apply(movement.slice_, x, starts=region.starts, stops=region.stops, steps=region.steps)
     if backwards:
-        x = flip(x, axis=tuple(backwards))
-    return reshape(x, tuple(shape)) if tuple(shape) != x.shape else x            # an integer's axis is left out of `shape`
+        x = flip(x, axis=region.backwards)
+    return (reshape(x, tuple(shape)) if tuple(shape) != x.shape else x), region     # an integer's axis is left out of `shape`
 
 
 def _bounds(p: slice, n: Any, axis: int, x: Tensor) -> tuple[int, Any, int, bool]:
@@ -199,13 +250,41 @@ def _bounds(p: slice, n: Any, axis: int, x: Tensor) -> tuple[int, Any, int, bool
     return (low, a + 1, -s, True) if k else (0, 0, 1, False)
 
 
-def _gathered(x: Tensor, parts: list[Any]) -> Tensor:
-    axis = 0
-    for p in parts:
-        if isinstance(p, Tensor):
-            return take(x, p, axis=axis)
-        axis += 0 if isinstance(p, int) and p is not None else 1
-    return x
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Integer tensors of a key as one index along one axis: `rows` is the tensor with the axes of the indices together, `order` and `shape` lead back."""
+
+    rows: Tensor
+    index: Tensor
+    axis: int
+    order: tuple[int, ...]      # the axes of the tensor as they stand before those of the indices become one
+    shape: tuple[Any, ...]      # the sizes then
+
+
+def gathering(x: Tensor, parts: list[Any]) -> Gathering:
+    """As in NumPy: the axes of the indices stand in the place of the indexed ones if these are neighbours in the key, else they come first."""
+    kept = [p for p in parts if not isinstance(p, int)]
+    axes = tuple(k for k, p in enumerate(kept) if isinstance(p, Tensor))
+    indices = [_checked(p, n, True) for p, n in ((kept[a], x.shape[a]) for a in axes)]
+    if len(indices) > 1:
+        shape = broadcast_shapes("getitem", indices)
+        indices = [broadcast_to(cast(i, i64), shape) for i in indices]
+    taking = [k for k, p in enumerate(parts) if isinstance(p, (int, Tensor))]
+    together = taking == list(range(taking[0], taking[-1] + 1))
+    rest = [a for a in range(x.ndim) if a not in axes]
+    at = sum(a < axes[0] for a in rest) if together else 0
+    order = (*rest[:at], *axes, *rest[at:])
+    x = permute_dims(x, order)
+    index = indices[0]
+    for i, n in zip(indices[1:], x.shape[at + 1:]):
+        index = index * _extent(n) + i
+    rows = x if len(axes) == 1 else reshape(x, (*x.shape[:at], product(x.shape[at:at + len(axes)]), *x.shape[at + len(axes):]))
+    return Gathering(rows, index, at, order, x.shape)
+
+
+def _extent(n: Any) -> Any:
+    """A size as a number, or as a tensor where it is symbolic."""
+    return n if isinstance(n, int) else apply(leaf.size, dim=n)
 
 
 __all__ = ["check_index", "gather", "getitem", "pick", "put_along_axis", "scatter", "take", "take_along_axis"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..core.dims import Dim, Size, product
 from ..core.dtype import bool_
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import movement as ops
 from ..ops import window as window_ops
+from ..ops.index import take
 from ..trace.apply import apply
-from ..trace.broadcast import as_shape, as_size, as_tensor, axis_index, axis_tuple, broadcast_shapes, cast, result_dtype
+from ..trace.broadcast import as_shape, as_size, as_tensor, axis_index, axis_tuple, broadcast_shapes, cast, from_array, result_dtype
 from ..trace.broadcast import broadcast_to as _broadcast_to
+from ..trace.tape import current
 from ..trace.tensor import Tensor
 
 
@@ -202,13 +206,21 @@ def flip(x: Any, /, *, axis: Any = None) -> Tensor:
     return apply(ops.flip, x, axes=axes) if axes else x
 
 
-def roll(x: Any, /, shift: int, *, axis: int) -> Tensor:
-    """Shifted around along an axis: what falls off the end comes in at the start."""
+def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
+    """Shifted around along an axis, or along several, each by its own: what falls off the end comes in at the start. Without an axis, as if flat."""
     x = as_tensor(x)
-    axis = axis_index("roll", axis, x.ndim)
-    n = as_size(x.shape[axis]).__index__()
-    k = shift % n if n else 0
-    return x if k == 0 else concat([narrow(x, axis, n - k, n), narrow(x, axis, 0, n - k)], axis=axis)
+    if axis is None:
+        return reshape(roll(reshape(x, (x.size,)), shift, axis=0), x.shape)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    if len(shifts) != len(axes):
+        raise GraphError(f"roll by {len(shifts)} shifts along {len(axes)} axes", op="roll", at=user_loc())
+    for by, axis in zip(shifts, axes):
+        axis = axis_index("roll", axis, x.ndim)
+        n = as_size(x.shape[axis]).__index__()
+        k = by % n if n else 0
+        x = x if k == 0 else concat([narrow(x, axis, n - k, n), narrow(x, axis, 0, n - k)], axis=axis)
+    return x
 
 
 def tile(x: Any, repetitions: Sequence[int], /) -> Tensor:
@@ -220,13 +232,39 @@ def tile(x: Any, repetitions: Sequence[int], /) -> Tensor:
     return reshape(wide, tuple(r * n for r, n in zip(reps, x.shape)))
 
 
-def repeat(x: Any, repeats: int, /, *, axis: int) -> Tensor:
-    """Each slice along an axis `repeats` times in a row."""
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Each slice along an axis `repeats` times in a row, or each its own number of times. Without an axis, of x as if flat."""
     x = as_tensor(x)
+    if axis is None:
+        x, axis = reshape(x, (x.size,)), 0
     axis = axis_index("repeat", axis, x.ndim)
+    if not isinstance(repeats, int):
+        counts = static_integers("repeat", repeats)
+        if counts.ndim == 1 and counts.size != 1:
+            return _repeated(x, counts, axis)
+        repeats = int(counts.item())
+    if repeats < 0:
+        raise GraphError(f"repeat by {repeats}", op="repeat", at=user_loc())
     wide = expand_dims(x, axis + 1)
     wide = broadcast_to(wide, (*x.shape[:axis + 1], repeats, *x.shape[axis + 1:]))
     return reshape(wide, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1:]))
+
+
+def _repeated(x: Tensor, counts: Any, axis: int) -> Tensor:
+    if counts.size != x.shape[axis] or (counts < 0).any():
+        raise GraphError(f"repeat of {x.type} along axis {axis} by {counts.tolist()}", op="repeat", at=user_loc(), why="each slice needs one count >= 0")
+    return apply(take, x, from_array(np.repeat(np.arange(counts.size), counts)), axis=axis)
+
+
+def static_integers(name: str, x: Any) -> np.ndarray[Any, Any]:
+    """Integers that decide a shape, so that they must be known before the function runs."""
+    if isinstance(x, Tensor) and current.tracer is not None:
+        raise GraphError(f"{name}: the size of the result depends on the values of {x.type}", op=name, at=user_loc(),
+                         why="inside a compiled function sizes are known when it is traced, and numbers when it runs", fix="Python ints or a NumPy array")
+    a = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if a.dtype.kind not in "iu":
+        raise GraphError(f"{name} needs integers, got {a.dtype}", op=name, at=user_loc())
+    return a
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_value: float = 0) -> Tensor:
@@ -304,10 +342,13 @@ def fold(x: Any, lengths: Any, *, axis: Any = None, stride: Any = 1, dilation: A
     return apply(window_ops.fold, x, lengths=tuple(lengths), axes=axes, strides=strides, dilations=dilations)
 
 
-def diff(x: Any, /, *, axis: int = -1, n: int = 1) -> Tensor:
-    """Each element less the one before it along an axis, n times over: the axis is n shorter."""
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
+    """Each element less the one before it along an axis, n times over: the axis is n shorter. First of all, elements may be put before and after."""
     x = as_tensor(x)
     axis = axis_index("diff", axis, x.ndim)
+    ends = [None if end is None else as_tensor(end) for end in (prepend, append)]
+    if prepend is not None or append is not None:
+        x = concat([part for part in (ends[0], x, ends[1]) if part is not None], axis=axis)
     for _ in range(n):
         k = as_size(x.shape[axis]).__index__()
         later, before = narrow(x, axis, min(1, k), k), narrow(x, axis, 0, max(k - 1, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.dims import product
-from ..core.dtype import as_dtype, bool_, f32, i64
+from ..core.dtype import as_dtype, bool_, i64, u64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import along, leaf
@@ -13,8 +13,11 @@ from ..trace.apply import apply
 from ..trace.broadcast import as_size, as_tensor, axis_index, axis_tuple, cast
 from ..trace.tape import current
 from ..trace.tensor import Tensor
+from .dtypes import floating as _floating
 from .elementwise import abs as abs_
-from .elementwise import divide, exp, isfinite, log, not_equal, sqrt, where
+from .elementwise import divide, exp, log, sqrt, where
+from .floats import isfinite
+from .logic import not_equal
 from .manipulation import flatten, narrow, pad, reshape
 
 
@@ -29,15 +32,15 @@ def _kept(out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _summable(x: Any, dtype: Any) -> Tensor:
-    """Narrow integers and bools are summed as i64, as in torch and NumPy."""
+    """Integers and bools are summed as i64, unsigned ones as u64, as in NumPy."""
     x = as_tensor(x)
     if dtype is not None:
         return cast(x, as_dtype(dtype))
-    return x if x.dtype.is_float else cast(x, i64)
+    return x if x.dtype.is_float else cast(x, u64 if x.dtype.kind == "uint" else i64)
 
 
 def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum over axes (all of them unless told); 0 over none. Integers sum as i64."""
+    """The sum over axes (all of them unless told); 0 over none. Integers sum as i64, unsigned ones as u64."""
     return _reduce(ops.reduce_sum, _summable(x, dtype), axis, keepdims)
 
 
@@ -88,7 +91,7 @@ def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Ten
 
 
 def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Tensor:
-    """At each place the sum of the elements up to it along an axis (needless for one axis), added in that order. Integers sum as i64.
+    """At each place the sum of the elements up to it along an axis (needless for one axis), added in that order. Integers sum as i64, unsigned ones as u64.
 
     include_initial puts the 0 that the sum starts with in front, so that the axis is one longer.
     """
@@ -165,11 +168,6 @@ def count(x: Tensor, axes: tuple[int, ...]) -> Any:
     out = apply(leaf.size, dim=n)
     out._weak = True
     return out
-
-
-def _floating(x: Any) -> Tensor:
-    x = as_tensor(x)
-    return x if x.dtype.is_float else cast(x, f32)
 
 
 def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:

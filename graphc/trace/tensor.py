@@ -278,10 +278,12 @@ class Tensor(Methods):
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Tensor) else x for x in inputs), **kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        if api_version is not None and api_version not in VERSIONS:
+            raise GraphError(f"the Array API {api_version!r} is none that graphc follows", at=user_loc(), why=f"versions are {', '.join(VERSIONS)}")
         return functions.namespace
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.numpy().__dlpack__(**kwargs)
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
+        return self.numpy().__dlpack__()                # always a copy, in the memory of the one device
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -489,7 +491,7 @@ class Tensor(Methods):
         if new._type != self._type:
             if new.shape != self.shape or (new.dtype.is_float and not self.dtype.is_float):
                 raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="use the operation that makes a new Tensor")
-            new = function("astype")(new, self.dtype)
+            new = function("to")(new, self.dtype)
         tracer = current.tracer
         if self._storage is not None or (tracer is not None and self._tracer is None):
             if tracer is not None:
@@ -514,7 +516,7 @@ class Tensor(Methods):
 
     def copy_(self: T, other: Any) -> T:
         """Take the value of other (broadcast to this shape)."""
-        return self._become(lambda: function("broadcast_to")(function("astype")(function("asarray")(other), self.dtype), self.shape), other)
+        return self._become(lambda: function("broadcast_to")(function("to")(function("asarray")(other), self.dtype), self.shape), other)
 
     def add_(self: T, other: Any, *, alpha: Any = 1) -> T: return self._become(lambda: self + _scaled(other, alpha), other)
     def sub_(self: T, other: Any, *, alpha: Any = 1) -> T: return self._become(lambda: self - _scaled(other, alpha), other)
@@ -545,6 +547,8 @@ class _Untouched:
 
 
 _UNTOUCHED = _Untouched()
+
+VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")                # of the Array API
 
 _UFUNCS = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "true_divide": "divide", "floor_divide": "floor_divide",
            "remainder": "remainder", "power": "pow", "matmul": "matmul", "less": "less", "less_equal": "less_equal", "greater": "greater",
