@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .core.dims import evaluate, parse
 from .core.dtype import BY_NAME
 from .core.options import Options
 from .core.target import Target
@@ -41,6 +42,7 @@ class Build:
     llvm: str
     arena_bytes: int
     threads: int
+    sizes: tuple[str, ...] = ()                         # the symbolic ones, as the table has them
 
     def manifest(self) -> Manifest:
         from .loop.place import launches
@@ -48,8 +50,19 @@ class Build:
         p = self.program
         return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
                         tuple(p.constants), self.arena_bytes,
-                        tuple([(x.region.name, x.region.offset or 0, x.region.nbytes, x.first, x.last) for x in self.lives]),
-                        len(list(launches(self.plan))), self.threads)
+                        tuple([(x.region.name, x.region.offset or 0, str(x.region.nbytes), x.first, x.last) for x in self.lives]),
+                        len(list(launches(self.plan))), self.threads, self.sizes, p.below)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A step's memory for one set of sizes."""
+
+    dims: Mapping[str, int]
+    sizes: tuple[int, ...]                              # values of the manifest's
+    arena_bytes: int
+    regions: tuple[tuple[str, int, int, int, int], ...]     # name, offset, bytes, first and last step
+    results: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,30 +76,47 @@ class Manifest:
     prints: tuple[str, ...]
     constants: tuple[Array, ...]
     arena_bytes: int
-    regions: tuple[tuple[str, int, int, int, int], ...]     # name, offset, bytes, first and last step: the arena's content
+    regions: tuple[tuple[str, int, str, int, int], ...]     # name, offset, bytes, first and last step: the arena's content, temporaries by slot
     kernels: int
     threads: int
+    sizes: tuple[str, ...]                              # the symbolic ones, polynomials of the graph's dims: none, or the regions are temporaries
+    below: int                                          # which every dim must be; 0: any
+
+    def fit(self, sizes: Mapping[str, int]) -> Fit:
+        """Where everything lies for these values of the graph's dims."""
+        if not self.sizes:
+            regions = tuple([(n, o, int(b), f, e) for n, o, b, f, e in self.regions])
+            return Fit(sizes, (), self.arena_bytes, regions, tuple([r.static_shape for r in self.results]))
+        from .loop.place import ALIGN, fit
+        pieces = [(evaluate(parse(b), sizes), first, last) for _, _, b, first, last in self.regions]
+        offsets, nbytes = fit(pieces)
+        start = -(-self.arena_bytes // ALIGN) * ALIGN   # behind the scratch
+        placed = [(name, start + at, n, first, last) for (name, *_), at, (n, first, last) in zip(self.regions, offsets, pieces)]
+        return Fit(sizes, tuple([evaluate(parse(n), sizes) for n in self.sizes]), start + nbytes, tuple(placed),
+                   tuple([r.bind(sizes).static_shape for r in self.results]))
 
     def to_json(self) -> tuple[dict[str, Any], bytes]:
         """As plain values, and the bytes of the constants."""
         t = self.layout
+        counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.threads, t.loops]
         arrays = [(a.dtype.name, a.shape) for a in self.constants]
-        return {"layout": [t.arguments, t.scalars, t.states, t.constants, t.results, t.threads, t.loops], "inputs": self.inputs, "orders": self.orders,
-                "results": [(r.dtype.name, r.static_shape) for r in self.results], "prints": self.prints, "constants": arrays, "arena": self.arena_bytes,
-                "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, b"".join([a.tobytes() for a in self.constants])
+        return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes, "below": self.below,
+                "results": [(r.dtype.name, [str(n) for n in r.shape]) for r in self.results], "prints": self.prints, "constants": arrays,
+                "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, \
+            b"".join([a.tobytes() for a in self.constants])
 
     @staticmethod
     def from_json(j: Mapping[str, Any], data: bytes) -> Manifest:
         """The inverse of `to_json`."""
-        arguments, scalars, states, constants, results, threads, loops = j["layout"]
         arrays, at = [], 0
         for name, shape in j["constants"]:
             a = np.frombuffer(data, name, int(np.prod(shape)), at).reshape(shape)
             arrays.append(a)
             at += a.nbytes
-        return Manifest(Layout(arguments, scalars, states, constants, results, threads, loops), tuple([(k, s) for k, s in j["inputs"]]),
-                        tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(shape), BY_NAME[name]) for name, shape in j["results"]]),
-                        tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"])
+        return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),
+                        tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(map(parse, shape)), BY_NAME[name]) for name, shape in j["results"]]),
+                        tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
+                        tuple(j["sizes"]), j["below"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,8 +158,8 @@ class Recipe:
         """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
         from .llvm import step
         from .loop.chunk import chunk
-        from .loop.ir import Loop
-        from .loop.place import launches, place, top
+        from .loop.ir import Loop, Var
+        from .loop.place import launches, lives, loosen, place, top
         from .loop.share import share, split
         from .lower.lower import lower
         from .transform import pipeline
@@ -140,27 +170,47 @@ class Recipe:
         clock("lower")
         threads = self.threads
         plan = chunk(program.plan)
-        plan, lives, nbytes = place(split(plan, self.target) if threads > 1 else plan)
+        plan = split(plan, self.target) if threads > 1 else plan
+        symbolic = any(n.tensor.dims for n in self.graph.leaves)
+        plan, placed, nbytes = (loosen(plan), [], 0) if symbolic else place(plan)
         clock("place")
         if threads > 1:
             plan = share(plan, self.target)
             threads = threads if any(x.shared for x in launches(plan)) else 1
             clock("share")
+        if symbolic:
+            placed = sorted(lives(plan, phases=threads > 1), key=lambda x: x.region.slot)
+        sizes = tuple(sorted({e.name for x in launches(plan) for e in x.sizes if isinstance(e, Var)} | symbolic_sizes(self.graph)))
         layout = Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
-                        constants=len(program.constants), results=len(program.results), threads=threads > 1, loops=any(isinstance(x, Loop) for x in top(plan)))
-        module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads)
+                        constants=len(program.constants), results=len(program.results), temporaries=len(placed) if symbolic else 0,
+                        sizes=len(sizes), threads=threads > 1, loops=any(isinstance(x, Loop) for x in top(plan)))
+        module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads, sizes)
         clock("emit")
         parameters, slots = parameters_of(self.graph, _inputs(program), layout)
-        text = "\n".join([module.text, entries_text(parameters, slots, layout.index("busy") if threads > 1 else None)])
+        busy = layout.index("busy") if threads > 1 else None
+        text = "\n".join([module.text, entries_text(parameters, slots, busy, places_of(sizes, layout))])
         clock("entry")
-        return Build(optimized, program, plan, lives, layout, text, module.arena_bytes, threads)
+        return Build(optimized, program, plan, placed, layout, text, module.arena_bytes, threads, sizes)
 
 
 def parameters_of(graph: Graph, inputs: Sequence[tuple[str, int]], layout: Layout) -> tuple[list[ArrayParam | ScalarParam], list[int]]:
     """The parameters of a step's entry, and the places of the table that they fill."""
-    params = [ArrayParam(n.tensor.static_shape, n.tensor.dtype) if kind == "argument" else ScalarParam(n.tensor.dtype)
+    def shape(t: TensorType) -> tuple[int | str, ...]:
+        return tuple([k if isinstance(k, int) else str(k) for k in t.shape])
+
+    params = [ArrayParam(shape(n.tensor), n.tensor.dtype) if kind == "argument" else ScalarParam(n.tensor.dtype)
               for n, (kind, _) in zip(graph.inputs, inputs, strict=True)]
     return params, [layout.index(kind, slot) for kind, slot in inputs]
+
+
+def symbolic_sizes(graph: Graph) -> set[str]:
+    """The sizes of a graph's arguments that are not numbers."""
+    return {str(k) for n in graph.inputs for k in n.tensor.shape if not isinstance(k, int)}
+
+
+def places_of(sizes: Sequence[str], layout: Layout) -> dict[str, int]:
+    """The places of the table that hold the symbolic sizes."""
+    return {n: layout.index("size", k) for k, n in enumerate(sizes)}
 
 
 def _inputs(program: Any) -> tuple[tuple[str, int], ...]:

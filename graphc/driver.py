@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .core.errors import GraphError, GraphTypeError
+from .core.errors import GraphError, GraphTypeError, UnknownSize
 from .core.fork import running
 from .core.loc import user_loc
 from .core.options import Options
@@ -30,21 +30,31 @@ from .trace.tape import current
 from .trace.tensor import Tensor
 
 if TYPE_CHECKING:
-    from .executable import Executable, MemoryPlan, Report
+    from .executable import Executable, MemoryPlan, Native, Report
     from .quick import Quick
 
 _KEEP = 8                                               # variants of equal arguments that are kept: old ones of a rebound net go
 
 
 class Variant:
-    """One trace of a function, and its executables by sizes."""
+    """One trace of a function, and its executable: where shapes are symbolic, one for all sizes, or for each set of sizes one."""
 
     def __init__(self, traced: Traced, keys: Arguments, options: Options) -> None:
         self.traced, self.keys, self.options = traced, keys, options
         self.executables: dict[tuple[tuple[str, int], ...], Executable] = {}
+        self.every: Native | None = None                                # for all sizes
+        self.each = options.backend == "numpy"                          # compile for each set of sizes
 
     def executable(self, sizes: dict[str, int]) -> Executable:
-        """The executable for these sizes of the symbolic axes (none, where all are numbers)."""
+        """What runs calls of these sizes of the symbolic axes (none, where all are numbers)."""
+        if sizes and not self.each:
+            every = self.for_every_size()
+            if every is not None and every.serves(sizes):
+                return every
+        return self.specialised(sizes)
+
+    def specialised(self, sizes: dict[str, int]) -> Executable:
+        """The executable for these sizes alone."""
         key = tuple(sorted(sizes.items()))
         found = self.executables.get(key)
         if found is None:
@@ -54,6 +64,22 @@ class Variant:
             graph = bind(self.traced.graph, sizes) if sizes else self.traced.graph
             found = self.executables[key] = compile_graph(graph, self.traced.storages, self.options)
             function.bind(self.traced)
+        return found
+
+    def for_every_size(self) -> Native | None:
+        """The executable whose sizes are run-time numbers, or None: something in the graph needs to know one."""
+        if self.every is not None or self.each:
+            return self.every
+        from .executable import Native, compile_graph
+        try:
+            found = compile_graph(self.traced.graph, self.traced.storages, self.options)
+        except UnknownSize as e:
+            _say("graphc: %s is compiled for each size of %s: %s", self.traced.graph.name, ", ".join(sorted(self.traced.dims)), e.what)
+            self.each = True
+            return None
+        assert isinstance(found, Native)
+        self.every = found
+        function.bind(self.traced)
         return found
 
     def run(self, leaves: Sequence[Any], executable: Executable) -> Any:
@@ -383,15 +409,21 @@ class Lowered:
         return self._variant.traced.constants
 
     def executable(self, **sizes: int) -> Executable:
-        """What runs, compiled when first asked for. Symbolic axes need their sizes: executable(N=64)."""
+        """What runs, compiled when first asked for: for every size of symbolic axes, or with sizes, executable(N=64), for those alone."""
         dims = self._variant.traced.dims
         if self._executable is not None and not sizes:
             return self._executable
+        if dims and not sizes:
+            with running:
+                every = self._variant.for_every_size()
+            if every is not None:
+                return every
         if dims != sizes.keys():
             raise GraphError(f"the sizes {', '.join(sorted(dims)) or 'of this function'} are " + ("symbolic" if dims else "all numbers"),
-                             at=user_loc(), why="machine code is made for numbers", fix=f"pass {', '.join(f'{d}=64' for d in sorted(dims)) or 'no sizes'}")
+                             at=user_loc(), why="something in it needs to know them" if dims else None,
+                             fix=f"pass {', '.join(f'{d}=64' for d in sorted(dims)) or 'no sizes'}")
         with running:
-            return self._variant.executable(dict(sizes))
+            return self._variant.specialised(dict(sizes))
 
     def text(self, stage: str = "graph", **sizes: int) -> str:
         """ "graph" (as traced), "optimized" (after the passes), "loops", "llvm" or "asm". """
@@ -401,13 +433,15 @@ class Lowered:
         return str(executable.optimized) if stage == "optimized" else executable.text(stage)
 
     def memory_plan(self, **sizes: int) -> MemoryPlan:
-        """The bytes of a step: arena, states, results, constants."""
+        """The bytes of a step: arena, states, results, constants. Those of symbolic axes depend on their sizes: memory_plan(N=64)."""
+        if sizes and (every := self._variant.for_every_size()) is not None and every.serves(sizes):
+            return every.memory_plan(**sizes)
         return self.executable(**sizes).memory_plan()
 
     @property
     def report(self) -> Report:
         """The passes with their times and node counts, and the seconds of each stage."""
-        if self._executable is None and self._variant.executables:
+        if self._executable is None and self._variant.every is None and self._variant.executables:
             return next(reversed(self._variant.executables.values())).report
         return self.executable().report
 
@@ -421,9 +455,12 @@ class Lowered:
         return mimebundle(self)
 
     def compile(self) -> CompiledFunction:
-        """The function, with this trace ready: calls that fit it neither trace nor, where all sizes are numbers, compile."""
+        """The function, with this trace ready: calls that fit it neither trace nor compile, unless the code must know its sizes."""
         if not self._variant.traced.dims:
             self.executable()
+        else:
+            with running:
+                self._variant.for_every_size()
         if self._variant not in self._owner.variants:
             self._owner.adopt(self._variant)
         return self._owner

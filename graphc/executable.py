@@ -9,8 +9,8 @@ import ctypes
 import math
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,12 +23,13 @@ from .core.pause import no_collection
 from .core.types import MAX_BYTES, TensorType
 from .interp import numpy as oracle
 from .ir.journal import Journal
-from .ir.node import Graph
+from .ir.node import Graph, State
 from .ir.walk import topo
+from .trace.spec import match
 from .trace.storage import Storage, aligned_empty
 
 if TYPE_CHECKING:
-    from .build import Build, Manifest, Recipe
+    from .build import Build, Fit, Manifest, Recipe
     from .frame import Frame
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +46,7 @@ class Executable(Protocol):
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]: ...
     def text(self, stage: str) -> str: ...
-    def memory_plan(self) -> MemoryPlan: ...
+    def memory_plan(self, **sizes: int) -> MemoryPlan: ...
 
 
 @dataclass(slots=True)
@@ -122,16 +123,16 @@ def compile_graph(graph: Graph, storages: Sequence[Storage], options: Options) -
     if recalled is not None:
         manifest, obj = recalled
         clock("cache")
-        refuse_too_large(graph.name, manifest, storages, options, lambda: recipe.build(report.journal, clock))
+        if not manifest.sizes:
+            refuse_too_large(graph.name, manifest, manifest.fit({}), storages, options, lambda: recipe.build(report.journal, clock))
     else:
         if store is not None:
             clock("cache")
-        from .lower.lower import refuse_symbolic
-        refuse_symbolic(graph)
         _refuse_unbelievable(graph)
         made = recipe.build(report.journal, clock)
         built, manifest = made, made.manifest()
-        refuse_too_large(graph.name, manifest, storages, options, lambda: built)
+        if not manifest.sizes:
+            refuse_too_large(graph.name, manifest, manifest.fit({}), storages, options, lambda: built)
         obj, name, found = jit.cached_object(made.llvm, target, store, [__version__])
         clock("llvm, from the cache" if found else "llvm")
         if store is not None and key is not None:
@@ -168,8 +169,8 @@ def _refuse_unbelievable(graph: Graph) -> None:
     """A tensor beyond any machine is refused before anybody allocates it."""
     for n in topo((*graph.roots, *graph.leaves)):
         if isinstance(n.type, TensorType):
-            nbytes = math.prod(n.tensor.static_shape) * n.tensor.dtype.itemsize
-            if nbytes > MAX_BYTES:
+            nbytes = n.tensor.size * n.tensor.dtype.itemsize
+            if isinstance(nbytes, int) and nbytes > MAX_BYTES:
                 at = ", ".join(sorted(map(str, graph.where(n).locs))) or None
                 raise GraphError(f"{n.type} needs {nbytes:,} bytes", op=n.op, at=at, why=f"the limit is {MAX_BYTES:,} (2**48)", fix="smaller sizes")
 
@@ -213,12 +214,15 @@ class Interpreted:
             return str(self.graph)
         raise GraphError(f'the backend "numpy" has no text of stage {stage!r}', fix='.text("graph"), or backend="llvm"')
 
-    def memory_plan(self) -> MemoryPlan:
-        return MemoryPlan(0, sum(s.array.nbytes for s in self._storages), sum(_bytes(o.tensor) for o in self.graph.outputs), 0, ())
+    def memory_plan(self, **sizes: int) -> MemoryPlan:
+        return MemoryPlan(0, sum(s.array.nbytes for s in self._storages), sum(_bytes(o.tensor.bind(sizes)) for o in self.graph.outputs), 0, ())
 
 
 def _bytes(t: TensorType) -> int:
     return math.prod(t.static_shape) * t.dtype.itemsize if t.is_static else 0
+
+
+KEPT_FITS = 256                                         # layouts for sizes met, of a few hundred bytes each
 
 
 class Native:
@@ -231,10 +235,9 @@ class Native:
         if made is None:
             report.remake = self._build
         self._storages, self._code = list(storages), code
-        self._arena = aligned_empty((manifest.arena_bytes + 64,), np.dtype(np.uint8))
+        self._arena = aligned_empty((64,), np.dtype(np.uint8))
         self._constants = [_aligned(a) for a in manifest.constants]
         self._shared = np.zeros(layout.size, np.uint64)
-        self._shared[0] = self._arena.ctypes.data
         for kind, addresses in (("state", [s.address for s in storages]), ("constant", [a.ctypes.data for a in self._constants])):
             for k, address in enumerate(addresses):
                 self._shared[layout.index(kind, k)] = address
@@ -242,6 +245,7 @@ class Native:
             self._shared[layout.index("polling")] = ctypes.addressof(polling)
         self.team = _Team(threads, layout, self._shared) if threads > 1 else None
         self.prints = manifest.prints
+        self._fits: dict[tuple[int, ...], Fit] = {}
         self.frame = self.new_frame()
 
     def new_frame(self) -> Frame:
@@ -251,7 +255,44 @@ class Native:
 
         m = self._manifest
         params, _ = parameters_of(self.graph, m.inputs, m.layout)
-        return Frame(self._shared, m.layout, params, m.inputs, m.results, len(self.graph.outputs), self._code)
+        frame = Frame(self._shared, m.layout, params, m.inputs, m.results, len(self.graph.outputs), self._code)
+        if not m.sizes:
+            self._settle(frame, m.fit({}))
+        return frame
+
+    def _settle(self, frame: Frame, fit: Fit) -> None:
+        """Let a frame be for these sizes. The arena never shrinks; frames that are laid out in an older one keep that alive."""
+        if self._manifest.sizes:
+            from .limits import refuse_too_large
+            refuse_too_large(self.graph.name, self._manifest, fit, self._storages, self._recipe.options, self._build)
+        if self._arena.nbytes < fit.arena_bytes + 64:
+            self._arena = aligned_empty((fit.arena_bytes + 64,), np.dtype(np.uint8))
+        frame.settle(fit, self._arena)
+
+    def serves(self, dims: Mapping[str, int]) -> bool:
+        """Whether it has, for these values of the symbolic dims, the bits of a step made for them alone."""
+        return not self._manifest.below or max(dims.values()) < self._manifest.below
+
+    def meet(self, frame: Frame, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Let a frame be for arguments of these shapes."""
+        if not self._manifest.sizes:
+            return
+        types = [n.tensor for n in self.graph.inputs]
+        dims = match(types, shapes)
+        if dims is None:
+            raise GraphError(f"arguments should be {', '.join(map(str, types))}, got shapes {', '.join(map(str, shapes))}")
+        fit = self._fit_of(dims)
+        if frame.fit is not fit:
+            self._settle(frame, fit)
+
+    def _fit_of(self, dims: Mapping[str, int]) -> Fit:
+        """Where everything lies for these values of the symbolic dims; the same object while it is remembered."""
+        key = tuple([dims[n] for n in sorted(dims)])
+        if key not in self._fits:
+            if len(self._fits) >= KEPT_FITS:
+                del self._fits[next(iter(self._fits))]
+            self._fits[key] = self._manifest.fit(dims)
+        return self._fits[key]
 
     def _build(self) -> Build:
         """The stages before LLVM's; made anew where the code came from the cache."""
@@ -267,7 +308,13 @@ class Native:
     @property
     def plan(self) -> Any: return self._build().plan
     @property
-    def lives(self) -> Sequence[Any]: return self._build().lives
+    def lives(self) -> Sequence[Any]:
+        """When each region of the arena is in use, and where it lies: with symbolic sizes, for those of the last call."""
+        lives = self._build().lives
+        if not self._manifest.sizes:
+            return lives
+        fit = self.frame.fit or self._fit_of({d: 64 for n in self.graph.leaves for d in n.tensor.dims})
+        return [replace(x, region=replace(x.region, nbytes=n, offset=at)) for x, (_, at, n, _, _) in zip(lives, fit.regions)]
     @property
     def llvm(self) -> str: return self._build().llvm
 
@@ -277,6 +324,7 @@ class Native:
             self.begin(frame)
             status = frame.enter(*inputs) if frame.enter is not None else -1
             if status == -1:
+                self.meet(frame, [np.shape(x) for x in inputs])
                 alive = frame.fill(inputs)
                 status = _called(frame.step)
                 del alive
@@ -304,9 +352,10 @@ class Native:
         """What the status says; the oracle, which sees the same inputs and unchanged states, knows which index it was."""
         check = self.program.checks[status - 1]
         what = f"an index is not in 0..{check.size - 1}"
-        leaves = dict(zip(self.optimized.leaves, (*map(np.asarray, inputs), *(s.array for s in self._storages))))
+        g = self.optimized
+        g = Graph(g.inputs, (check.node,), tuple([State(s.name, s.read, s.read) for s in g.states]), (), g.info, g.name)
         try:
-            oracle.evaluate([check.node], leaves)
+            oracle.run(g, [np.asarray(x, n.tensor.dtype.numpy) for x, n in zip(inputs, g.inputs)], [s.array for s in self._storages])
         except GraphIndexError as e:
             what = e.what
         except (AssertionError, KeyError):              # a check inside a loop body, whose inputs exist only there
@@ -327,9 +376,17 @@ class Native:
                 return jit.asm(self.llvm, detect.host())
             case _: raise GraphError(f"there is no stage {stage!r}", fix='"graph", "loops", "llvm" or "asm"')
 
-    def memory_plan(self) -> MemoryPlan:
-        return MemoryPlan(self._arena.nbytes - 64, sum(s.array.nbytes for s in self._storages), sum(r.nbytes for r in self.frame.results),
-                          sum(c.nbytes for c in self._constants), self._manifest.regions)
+    def memory_plan(self, **sizes: int) -> MemoryPlan:
+        """The bytes of a step: for these values of symbolic sizes, else for those of the last call."""
+        fit = self.frame.fit
+        if sizes or fit is None:
+            dims = {d for n in self.graph.inputs for d in n.tensor.dims}
+            if sizes.keys() != dims:
+                raise GraphError(f"the bytes of this step depend on {', '.join(sorted(dims))}",
+                                 fix=f"memory_plan({', '.join(f'{d}=64' for d in sorted(dims))})")
+            fit = self._fit_of(sizes)
+        results = sum(math.prod(shape) * t.dtype.itemsize for shape, t in zip(fit.results, self._manifest.results))
+        return MemoryPlan(fit.arena_bytes, sum(s.array.nbytes for s in self._storages), results, sum(c.nbytes for c in self._constants), fit.regions)
 
     def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
         """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`.
@@ -339,19 +396,21 @@ class Native:
         from .loop.interp import run_plan
         from .loop.place import top
 
-        memory = _memory(self, inputs, states)
+        fit = self._fit_of(oracle.solve_sizes(self.graph, [np.asarray(x) for x in (*inputs, *states)]))
+        memory, sizes = _memory(self, fit, inputs, states), dict(zip(self._manifest.sizes, fit.sizes))
+        lives = self._build().lives
         for k, step in enumerate(top(self.plan)):
-            status = run_plan(step, memory)
+            status = run_plan(step, memory, sizes)
             if status:
                 raise self._failure(status, inputs)
-            for life in self.lives:
-                if life.last == k:
+            for life in lives:
+                if life.last == k and (self.team is None or not sizes):     # with threads, temporaries live in stretches between barriers
                     memory[life.region][:] = POISON
         by = {(r.where, r.slot): m for r, m in memory.items() if r.where != "arena"}
-        outputs = [by["result", k].view(t.dtype.numpy).reshape(t.static_shape) for k, t in enumerate(self.program.results[:len(self.graph.outputs)])]
+        outputs = [by["result", k].view(t.dtype.numpy).reshape(fit.results[k]) for k, t in enumerate(self.program.results[:len(self.graph.outputs)])]
         new = []
         for k, home in enumerate(self.program.states):
-            physical = by["state", k].view(home.type.dtype.numpy).reshape(home.physical)
+            physical = by["state", k].view(home.type.dtype.numpy).reshape([n.__index__() for n in home.physical])
             new.append(physical.transpose(np.argsort(home.order)) if home.order else physical)
         return oracle.Result(outputs, new)
 
@@ -381,16 +440,15 @@ def _aligned(a: Array) -> Array:
     return out
 
 
-def _memory(native: Native, inputs: Sequence[Any], states: Sequence[Array]) -> dict[Any, Array]:
+def _memory(native: Native, fit: Fit, inputs: Sequence[Any], states: Sequence[Array]) -> dict[Any, Array]:
     """Fresh bytes for every region of a plan, filled with what is given."""
     from .loop.ir import Region
 
     program = native.program
     memory: dict[Any, Array] = {}
-    arena = np.full(native._arena.nbytes, POISON, np.uint8)
-    for life in native.lives:
-        at = life.region.offset or 0
-        memory[life.region] = arena[at:at + life.region.nbytes]
+    arena = np.full(fit.arena_bytes, POISON, np.uint8)
+    for life, (_, at, nbytes, _, _) in zip(native._build().lives, fit.regions):
+        memory[life.region] = arena[at:at + nbytes]
 
     def given(region: Any, value: Array) -> None:
         memory[region] = np.frombuffer(value.tobytes(), np.uint8).copy()
@@ -402,5 +460,5 @@ def _memory(native: Native, inputs: Sequence[Any], states: Sequence[Array]) -> d
     for k, c in enumerate(program.constants):
         given(Region(f"const{k}", "constant", c.nbytes, k), c)
     for k, t in enumerate(program.results):
-        memory[Region(f"result{k}", "result", _bytes(t), k)] = np.zeros(_bytes(t), np.uint8)
+        memory[Region(f"result{k}", "result", t.size * t.dtype.itemsize, k)] = np.zeros(math.prod(fit.results[k]) * t.dtype.itemsize, np.uint8)
     return memory

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .core.dims import evaluate, parse
 from .core.errors import GraphError
 from .core.types import TensorType
 from .llvm import entry, guard
@@ -17,6 +18,9 @@ from .llvm.entry import ArrayParam, ScalarParam
 from .llvm.guard import Record
 from .llvm.table import Layout
 from .trace.storage import aligned_empty
+
+if TYPE_CHECKING:
+    from .build import Fit
 
 Array = np.ndarray[Any, Any]
 
@@ -31,19 +35,34 @@ class Frame:
                  results: Sequence[TensorType], n_out: int, code: Any) -> None:
         self.table, self.code, self.gives = shared.copy(), code, len(params)
         self.cells = np.zeros(max(1, layout.scalars), np.uint64)
-        self.results = [aligned_empty(t.static_shape, t.dtype.numpy) for t in results]
+        self.fit: Fit | None = None                     # the sizes that it is for
+        self.results: list[Array] = []
+        self.lent: dict[int, int] = {}
+        self.arena: Array | None = None                 # kept alive for the pointers into it
+        self._layout, self._dtypes = layout, [t.dtype.numpy for t in results]
         for k in range(layout.scalars):
             self.table[layout.index("scalar", k)] = self.cells.ctypes.data + 8 * k
-        for k, r in enumerate(self.results):
-            self.table[layout.index("result", k)] = r.ctypes.data
         self.slots = [(p, layout.index(kind, slot), self.cells[slot:][:1] if kind == "scalar" else None)
                       for p, (kind, slot) in zip(params, inputs, strict=True)]
         self.n_out = n_out
         self.workers = 0, 0                             # how many can be woken, and after how many forks: what the table says
-        # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
-        self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
         self.step = entry.slow_entry(code.address("step"), self.table.ctypes.data, (code, self.table), release_gil=layout.threads)
         self.enter = self.entry("entry") if entry.self_test() else None
+
+    def settle(self, fit: Fit, arena: Array) -> None:
+        """Be for these sizes: temporaries in this arena, results of these shapes."""
+        layout, table = self._layout, self.table
+        table[0] = base = arena.ctypes.data
+        self.fit, self.arena = fit, arena
+        self.results = [aligned_empty(shape, dtype) for shape, dtype in zip(fit.results, self._dtypes)]
+        for k, r in enumerate(self.results):
+            table[layout.index("result", k)] = r.ctypes.data
+        for k in range(layout.temporaries):
+            table[layout.index("temporary", k)] = base + fit.regions[k][1]
+        for k, n in enumerate(fit.sizes):
+            table[layout.index("size", k)] = n
+        # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
+        self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:self.n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
 
     def entry(self, name: Literal["entry", "again"]) -> Callable[..., int]:
         """The builtin function that enters with every argument, or with the numbers alone."""
@@ -63,8 +82,9 @@ class Frame:
                 continue
             assert isinstance(p, ArrayParam)
             array = np.ascontiguousarray(x, p.dtype.numpy).reshape(np.shape(x))
-            if array.shape != p.shape:
-                raise GraphError(f"an argument should have shape {p.shape}, got {array.shape}")
+            shape = tuple([evaluate(parse(n), self.fit.dims) if isinstance(n, str) and self.fit is not None else n for n in p.shape])
+            if array.shape != shape:
+                raise GraphError(f"an argument should have shape {shape}, got {array.shape}")
             if array.ctypes.data % p.dtype.itemsize:
                 array = array.copy()
             alive.append(array)

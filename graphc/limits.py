@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .build import Build, Manifest
+from .build import Build, Fit, Manifest
 from .core import cgroup
 from .core.errors import GraphError
 from .core.options import Options
@@ -29,9 +29,10 @@ def machine_bytes() -> int:
     return min(granted, default=1 << 62)
 
 
-def refuse_too_large(name: str, manifest: Manifest, storages: Sequence[Storage], options: Options, build: Callable[[], Build]) -> None:
+def refuse_too_large(name: str, manifest: Manifest, fit: Fit, storages: Sequence[Storage], options: Options, build: Callable[[], Build]) -> None:
     """Raise where a step exceeds `memory_limit` or the machine. `build` is asked for only then: it knows what the buffers are."""
-    parts = {"arena": manifest.arena_bytes, "results": sum(map(_bytes, manifest.results)), "states": sum(s.array.nbytes for s in storages),
+    results = [_bytes(t.bind(fit.dims)) for t in manifest.results]
+    parts = {"arena": fit.arena_bytes, "results": sum(results), "states": sum(s.array.nbytes for s in storages),
              "constants": sum(c.nbytes for c in manifest.constants)}
     total, limit = sum(parts.values()), options.memory_limit
     if limit is None and total <= SMALL:
@@ -39,7 +40,7 @@ def refuse_too_large(name: str, manifest: Manifest, storages: Sequence[Storage],
     most = min(machine_bytes(), limit if limit is not None else 1 << 62)
     if total <= most:
         return
-    largest = sorted(_buffers(build(), storages), key=lambda b: -b[0])[:SHOWN]
+    largest = sorted(_buffers(build(), fit, storages), key=lambda b: -b[0])[:SHOWN]
     said = f"memory_limit is {limit:,}" if most == limit else f"this machine has {most:,}"
     shown = "; ".join(f"{n:,} for {what}{f' ({at})' if at else ''}" for n, what, _, at in largest)
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in parts.items() if n)
@@ -48,20 +49,20 @@ def refuse_too_large(name: str, manifest: Manifest, storages: Sequence[Storage],
                      fix="smaller sizes, a smaller batch, say" + (f", or memory_limit={total}" if most == limit else ""))
 
 
-def _buffers(b: Build, storages: Sequence[Storage]) -> list[tuple[int, str, str | None, str | None]]:
+def _buffers(b: Build, fit: Fit, storages: Sequence[Storage]) -> list[tuple[int, str, str | None, str | None]]:
     """(bytes, what it holds, its op, the lines it comes from) of every buffer."""
     of: dict[str, Node] = {}
     for n, home in b.program.homes.items():
         of.setdefault(home.region.name, n)
     found: list[tuple[int, str, str | None, str | None]] = []
-    for life in b.lives:
-        n = of.get(life.region.name)
+    for name, _, nbytes, _, _ in fit.regions:
+        n = of.get(name)
         if n is None:
-            found.append((life.region.nbytes, life.region.name, None, None))
+            found.append((nbytes, name, None, None))
         else:
-            found.append((life.region.nbytes, f"{n.type} of {n.op.name}", n.op.name, _at(b, n)))
+            found.append((nbytes, f"{n.type} of {n.op.name}", n.op.name, _at(b, n)))
     outputs = b.optimized.outputs
-    found += [(_bytes(t), f"result {t}", outputs[k].op.name if k < len(outputs) else None, _at(b, outputs[k]) if k < len(outputs) else None)
+    found += [(_bytes(t.bind(fit.dims)), f"result {t}", outputs[k].op.name if k < len(outputs) else None, _at(b, outputs[k]) if k < len(outputs) else None)
               for k, t in enumerate(b.program.results)]
     found += [(s.array.nbytes, f"state {s.name or s.type}", None, None) for s in storages]
     return found

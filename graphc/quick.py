@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Quick:
     """A variant's executable, entered through a guard of what the trace depends on."""
 
-    __slots__ = ("_enter", "_frame", "_names", "_native", "_only", "_others", "_settled", "_unsure", "variant")
+    __slots__ = ("_enter", "_fit", "_frame", "_names", "_native", "_only", "_others", "_settled", "_unsure", "variant")
 
     def __init__(self, variant: Variant, native: Native, frame: Frame, takes: int, records: Sequence[Record], bound: bool) -> None:
         t = variant.traced
-        self.variant, self._native, self._frame = variant, native, frame
+        self.variant, self._native, self._frame, self._fit = variant, native, frame, frame.fit
         self._names, self._others = _names(t.captured)
         self._settled = -1                              # the count of gradients at which a call leaves every .grad as it was
         self._unsure = native.team is not None or bool(frame.lent or native.prints)
@@ -46,13 +46,15 @@ class Quick:
         self._enter = frame.guarded("again" if bound else "entry", takes, gives, [*records, *names, *numbers])
 
     def current(self) -> bool:
-        """Whether the names stand for the very objects that are looked for; a number that is equal is not that."""
-        return all(c.read() is value for c, value in self._names)
+        """Whether the sizes are those of the frame, and the names stand for the very objects that are looked for; a number that is equal is not that."""
+        return self._fit is self._frame.fit and all(c.read() is value for c, value in self._names)
 
     def run(self, args: tuple[Any, ...]) -> Any:
         """The result of a call, or NotImplemented. The caller holds `running`."""
         t = self.variant.traced
         if t.epoch != process.count and not t.structure_holds():
+            return NotImplemented
+        if self._fit is not self._frame.fit:
             return NotImplemented
         now = gradients.count
         if self._settled != now and not t.gradients_hold():
@@ -130,6 +132,7 @@ def of_leaves(variant: Variant, native: Native, leaves: Sequence[Any]) -> Quick 
     if native.frame.enter is None or not guard.self_test():
         return None
     t, frame = variant.traced, native.new_frame()
+    native.meet(frame, [leaves[k].shape for k in t.array_leaves] + [()] * (len(native.graph.inputs) - len(t.array_leaves)))
     for k, leaf in enumerate(t.array_leaves):
         frame.table[frame.slots[k][1]] = leaves[leaf].ctypes.data
     return Quick(variant, native, frame, 0, [(GIVEN, leaves[leaf], 0, k) for k, leaf in enumerate(t.number_leaves)], bound=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
-from .errors import GraphError
+from .errors import GraphError, UnknownSize
 
 Size: TypeAlias = "int | Dim"
 Monomial = tuple[str, ...]                              # ("N", "N", "M") is N²M; () is 1
@@ -80,8 +80,8 @@ class Dim:
         return self._refuse(f"{self} is not a multiple of {other}")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise GraphError(f"the symbolic size {self} has no fixed value here: {what}",
-                         fix="use sizes that do not depend on it, or compile for a fixed size")
+        raise UnknownSize(f"the symbolic size {self} has no fixed value here: {what}",
+                          fix="use sizes that do not depend on it, or compile for a fixed size")
 
     def __index__(self) -> int:
         return self._refuse("an int was asked for")
@@ -93,6 +93,9 @@ class Dim:
 
     def __lt__(self, other: Size) -> bool:
         return self._refuse(f"is it less than {other}?")
+
+    def __gt__(self, other: Size) -> bool:
+        return self._refuse(f"is it more than {other}?")
 
     def evaluate(self, sizes: Mapping[str, int]) -> int:
         """The number it stands for under a binding of every name."""
@@ -141,6 +144,11 @@ def product(sizes: Sequence[Size]) -> Size:
 
 def evaluate(x: Size, sizes: Mapping[str, int]) -> int:
     return x.evaluate(sizes) if isinstance(x, Dim) else x
+
+
+def nominal(x: Size, n: int = 64) -> int:
+    """The number it stands for where every name is n: to rank and to estimate by."""
+    return x.evaluate(dict.fromkeys(x.names, n)) if isinstance(x, Dim) else x
 
 
 def parse(text: str) -> Size:

@@ -26,5 +26,9 @@ class GraphIndexError(GraphError, IndexError):
     """An index or a label is out of range at run time. No state has changed."""
 
 
+class UnknownSize(GraphError):
+    """A number was asked of a size that is symbolic."""
+
+
 class GraphTypeError(GraphError, TypeError):
     """An argument is of a kind that graphc does not take."""

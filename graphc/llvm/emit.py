@@ -5,7 +5,8 @@
 3. *Text is the value number* (`values.py`); a load's key holds its buffer's version, which a store raises.
 4. *Indices are affine forms* (`memory.py`).
 
-A `simd` loop of static extent is ceil(extent / lanes) blocks of lanes, the last one masked; one number of lanes serves the whole kernel.
+A `simd` loop is ceil(extent / lanes) blocks of lanes, the last one masked; where its extent is a run-time value, each is, as many as the bound that
+it states takes. One number of lanes serves the whole kernel.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from ..core.compat import assert_never
 from ..core.dtype import bool_
 from ..core.target import Target
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Check, Expr, For, If, Int, Kernel, Load, Seq, Stmt, Store, While, expressions, walk
-from ..loop.schedule import lanes_of
+from ..loop.schedule import at_most, lanes_of
 from .interleave import in_turns, worthwhile
 from .memory import At, Lane, Memory
 from .types import Val, in_memory, typed
@@ -193,7 +194,7 @@ class Emitter(Memory):
         assert self.lane is None, f"simd {s.var} inside a simd loop"
         extent = self.integer(self.at(self.affine(s.hi)))
         blocks, start, self.in_order = list[list[str]](), len(self.lines), False
-        for base in range(0, extent, self.L) if isinstance(extent, int) else (0,):
+        for base in range(0, extent if isinstance(extent, int) else at_most(s) or self.L, self.L):
             self.lane = self.env[s.var] = Lane(base, min(self.L, extent - base) if isinstance(extent, int) else extent)
             if not (isinstance(s.body, For) and self.lane.active == self.L and self.across_diagonal(s)):
                 self.stmt(s.body)
@@ -365,6 +366,9 @@ class Emitter(Memory):
                     assert a == 0, f"parallel {var} starts at {a}"
                     first, end = (self.op(f"udiv i64 {self.op(f'mul i64 {t}, {b}')}, %threads") for t in ("%thread", self.op("add i64 %thread, 1")))
                     self.loop(var, first, end, body)
+            case If(cond, body) if self.shared(s):
+                c = self.evaluate(cond)
+                self.guarded(c[0], partial(self.top, body), self.written(body))
             case _: self.in_turn([s])
 
     def shared(self, s: Stmt) -> bool:
@@ -372,6 +376,7 @@ class Emitter(Memory):
             case For(_, _, Int(1), "parallel", body): return self.shared(body)
             case For(_, _, _, "parallel", _): return True
             case Seq(body): return any(map(self.shared, body))
+            case If(_, body): return self.shared(body)
             case Alloc(buf, body): return buf.space == "register" and self.shared(body)
             case _: return False
 

@@ -15,7 +15,7 @@ import ctypes
 import struct
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,9 +51,9 @@ declare void @PyEval_RestoreThread(ptr)
 
 @dataclass(frozen=True, slots=True)
 class ArrayParam:
-    """A NumPy array: its data pointer goes into the table."""
+    """A NumPy array: its data pointer goes into the table. A size that is a str is compared with an entry of the table."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]
     dtype: DType
 
 
@@ -69,16 +69,17 @@ Param = ArrayParam | ScalarParam
 # ---- the text --------------------------------------------------------------------------------------------------------------------
 
 
-def entry_text(params: Sequence[Param], slots: Sequence[int], busy: int | None = None) -> str:
+def entry_text(params: Sequence[Param], slots: Sequence[int], busy: int | None = None, sizes: Mapping[str, int] | None = None) -> str:
     """LLVM text of @entry(self, args, nargs), for positional arguments `params` whose table entries are `slots`, and of what it calls.
+    `sizes` says which entries hold the symbolic sizes.
 
     `busy` names a table entry of its own, 0 at first. With it the GIL is released while the step runs, which costs some 40 ns, and a second
     thread that enters meanwhile gets BUSY. Without it the GIL is held, and threads wait at the call.
     """
-    return function_text("entry", params, slots, busy) + EXTERNAL
+    return function_text("entry", params, slots, busy, sizes) + EXTERNAL
 
 
-def function_text(name: str, params: Sequence[Param], slots: Sequence[int], busy: int | None) -> str:
+def function_text(name: str, params: Sequence[Param], slots: Sequence[int], busy: int | None, sizes: Mapping[str, int] | None = None) -> str:
     """One such function."""
     e = _Entry()
     e.do(f"%count = icmp eq i64 %nargs, {len(params)}")
@@ -87,6 +88,9 @@ def function_text(name: str, params: Sequence[Param], slots: Sequence[int], busy
     for i, word in enumerate(WORDS):
         if i < len(WORDS) - len(ALL) or any(isinstance(p, ArrayParam) and p.dtype.name == word for p in params):
             e.do(f"%at.{word} = getelementptr ptr, ptr %words, i64 {i}", f"%word.{word} = load ptr, ptr %at.{word}, align 8")
+    for n in dict.fromkeys(n for p in params if isinstance(p, ArrayParam) for n in p.shape if isinstance(n, str)):
+        at = e.sizes[n] = f"%size{len(e.sizes)}"
+        e.do(f"{at}.at = getelementptr i64, ptr %word.table, i64 {(sizes or {})[n]}", f"{at} = load i64, ptr {at}.at, align 8")
     for i, (p, slot) in enumerate(zip(params, slots, strict=True)):
         e.do(f"%at{i} = getelementptr ptr, ptr %args, i64 {i}", f"%o{i} = load ptr, ptr %at{i}, align 8")
         e.field(f"%type{i}", f"%o{i}", "ptr", TYPE)
@@ -119,6 +123,7 @@ class _Entry:
         self.lines: list[str] = []
         self.after: list[str] = []
         self.checks = 0
+        self.sizes: dict[str, str] = {}                         # registers of the symbolic sizes
 
     def do(self, *lines: str) -> None:
         self.lines += lines
@@ -152,7 +157,7 @@ class _Entry:
             self.field(f"%dims{i}", o, "ptr", DIMS)
             for k in range(len(p.shape)):
                 self.field(f"%dim{i}.{k}", f"%dims{i}", "i64", 8 * k)
-            self.all_equal(f"shape{i}", [("i64", f"%dim{i}.{k}", n) for k, n in enumerate(p.shape)])
+            self.all_equal(f"shape{i}", [("i64", f"%dim{i}.{k}", self.sizes[n] if isinstance(n, str) else n) for k, n in enumerate(p.shape)])
         self.after.append(f"store ptr %data{i}, ptr %slot{i}, align 8")
 
     def scalar(self, i: int, dtype: DType) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -115,11 +115,11 @@ refused:
 """
 
 
-def entries_text(params: Sequence[Param], slots: Sequence[int], busy: int | None = None) -> str:
+def entries_text(params: Sequence[Param], slots: Sequence[int], busy: int | None = None, sizes: Mapping[str, int] | None = None) -> str:
     """The ways into a step: @entry takes every argument, @again only the numbers (the arrays' pointers are in the table already), and @guard."""
     numbers = [(p, at) for p, at in zip(params, slots, strict=True) if isinstance(p, ScalarParam)]
     again = function_text("again", [p for p, _ in numbers], [at for _, at in numbers], busy)
-    return "\n".join([function_text("entry", params, slots, busy), again, GUARD, EXTERNAL])
+    return "\n".join([function_text("entry", params, slots, busy, sizes), again, GUARD, EXTERNAL])
 
 
 def make_guard(address: int, entry: int, own: bytes, takes: int, gives: int, records: Sequence[Record], keep_alive: object) -> Callable[..., int]:

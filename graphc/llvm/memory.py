@@ -20,7 +20,7 @@ from .values import Values
 
 @dataclass(slots=True)
 class Lane:
-    """The value of a simd variable: base + 0, 1, ... of which `active` are on (an SSA name if known only at run time)."""
+    """The value of a simd variable: base + 0, 1, ... of which `active` are on; an SSA name: those below it."""
 
     base: int
     active: int | str

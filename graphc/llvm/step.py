@@ -20,7 +20,7 @@ from itertools import groupby
 
 from ..core.compat import assert_never
 from ..core.target import Target
-from ..loop.ir import Barrier, Buffer, Kernel, Launch, Loop, Plan, Ref, Region, Steps
+from ..loop.ir import Barrier, Buffer, Expr, Kernel, Launch, Loop, Plan, Ref, Region, Steps, Var
 from ..loop.place import launches
 from ..loop.text import declared
 from . import spmd
@@ -40,11 +40,12 @@ class StepText:
     arena_bytes: int
 
 
-def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flush_denormals: bool = True, threads: int = 1) -> StepText:
+def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flush_denormals: bool = True, threads: int = 1,
+              sizes: Sequence[str] = ()) -> StepText:
     """The module of a plan. Regions of the arena have offsets; `arena_bytes` is where the placed ones end. At most `threads` enter it: how many is
-    for the table to say, and nothing in the text but the bytes of their scratch depends on it."""
+    for the table to say, and nothing in the text but the bytes of their scratch depends on it. `sizes`: the symbolic ones, as the table has them."""
     arena_bytes = -(-arena_bytes // 64) * 64
-    step = StepEmitter(target, layout, arena_bytes)
+    step = StepEmitter(target, layout, arena_bytes, sizes)
     step.plan(plan)
     kernels = step.kernels.values()
     flush = flush_denormals and is_x86(target)
@@ -97,9 +98,9 @@ def is_x86(target: Target) -> bool:
 
 
 class StepEmitter(Emitter):
-    def __init__(self, target: Target, layout: Layout, arena_bytes: int) -> None:
+    def __init__(self, target: Target, layout: Layout, arena_bytes: int, sizes: Sequence[str] = ()) -> None:
         super().__init__(target, 1)
-        self.layout, self.arena_bytes = layout, arena_bytes
+        self.layout, self.arena_bytes, self.sizes = layout, arena_bytes, {n: k for k, n in enumerate(sizes)}
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
         self.made: dict[tuple[int, tuple[Buffer, ...]], KernelText] = {}    # by the id of the body, which the plan keeps alive
@@ -183,7 +184,7 @@ class StepEmitter(Emitter):
         self.wrote = self.wrote or self.writes_state(p)
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
-        sizes = [f"i64 {self.integer(self.at(self.affine(e)))}" for e in p.sizes]
+        sizes = [f"i64 {self.size(e)}" for e in p.sizes]
         scratch = "%scratch" if self.team else self.bytes_of("arena", 0, self.arena_bytes)
         who = ("i64 %thread", "i64 %threads") if self.team and p.shared else ("i64 0", "i64 1")
         self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, *who])})")
@@ -196,6 +197,13 @@ class StepEmitter(Emitter):
             self.do(f"br label %{n}")                           # a block each, selected fast and alone: hundreds of calls in one take LLVM longer than kernels
         self.lines.append(f"{n}:")
         self.block = n
+
+    def size(self, e: Expr) -> int | str:
+        """A number that a kernel takes: a symbolic size from the table, or an index over the plan's loops."""
+        if isinstance(e, Var) and e.name in self.sizes:
+            entry = self.op(f"getelementptr ptr, ptr %table, i64 {self.layout.index('size', self.sizes[e.name])}")
+            return self.op(f"load i64, ptr {entry}, align 8")
+        return self.integer(self.at(self.affine(e)))
 
     def kernel(self, kernel: Kernel) -> KernelText:
         """The text of a kernel; one that is equal but for its name stands for it."""

@@ -9,11 +9,12 @@ one included. The error of a long sum shrinks too: it grows with the chunk and t
 """
 from __future__ import annotations  # noqa: I001
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..core.compat import assert_never
+from ..core.errors import UnknownSize
 from .ir import (
-    Accum, Alloc, Barrier, Buffer, Check, Expr, For, Int, Launch, Lit, Load, Loop, Plan, Seq, Steps, Stmt, Store, Var, While, expressions, seq,
+    Accum, Alloc, Barrier, Bin, Buffer, Check, Expr, For, If, Int, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps, Stmt, Store, Var, While, expressions, seq,
     subst, walk, with_body,
 )
 from .schedule import neutral
@@ -46,6 +47,10 @@ def chunked(s: Stmt) -> Stmt:
     """A kernel's body with its outermost long reduction in chunks; the same object where there is none."""
     if isinstance(s, For) and s.how == "parallel" and s.hi == Int(1):
         return with_body(s, chunked(s.body))
+    if isinstance(s, If):                                       # one of several versions of a kernel
+        return with_body(s, chunked(s.body))
+    if isinstance(s, Seq) and any(isinstance(x, If) for x in s.body):
+        return seq(*(chunked(x) if isinstance(x, If) else x for x in s.body))
     registers: list[Buffer] = []
     x = s
     while isinstance(x, Alloc) and x.buf.space == "register":
@@ -53,24 +58,38 @@ def chunked(s: Stmt) -> Stmt:
         x = x.body
     if isinstance(x, Seq):
         for at, loop in enumerate(x.body):
-            if isinstance(loop, For) and (sums := reduces(loop)) and (size := steps_of(loop)) and (starts := begins(x.body[:at], sums)):
-                return rebuilt(registers, x.body, at, loop, size, sums, starts)
+            if isinstance(loop, For) and (sums := reduces(loop)) and (cut := cut_of(loop)) and (starts := begins(x.body[:at], sums)):
+                return rebuilt(registers, x.body, at, loop, cut, sums, starts)
     return s
 
 
-def steps_of(loop: For) -> int:
-    """Iterations of a chunk; 0: the loop is too short, or not one of numbers."""
-    if loop.how != "serial" or loop.lo != Int(0) or not isinstance(loop.hi, Int):
-        return 0
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How many chunks of how many iterations, and the most that there can be of them. In a symbolic loop run-time values, and no chunk if it is short."""
+
+    count: Expr
+    size: Expr
+    most: int
+
+
+def cut_of(loop: For) -> Cut | None:
+    """The chunks of a loop; None: it is too short."""
+    if loop.how != "serial" or loop.lo != Int(0):
+        return None
+    least = -(-ELEMENTS // max(_spelt(loop.body), 1))
+    if not isinstance(loop.hi, Int):
+        size = Bin("max", (loop.hi + (MOST - 1)) // MOST, Int(least))
+        return Cut(Select(Bin("<=", size * LONG, loop.hi), loop.hi // size, Int(0)), size, MOST)
     n = loop.hi.value
-    size = max(-(-ELEMENTS // max(_spelt(loop.body), 1)), -(-n // MOST))
-    return size if n >= LONG * size else 0
+    steps = max(least, -(-n // MOST))
+    return Cut(Int(n // steps), Int(steps), n // steps) if n >= LONG * steps else None
 
 
 def _spelt(s: Stmt) -> int:
     """How often the statement in s that runs most often runs."""
     match s:
         case For(_, Int(a), Int(b), _, body): return (b - a) * _spelt(body)
+        case For(): raise UnknownSize("the chunks of a sum depend on a size inside it")
         case Seq(body): return max(map(_spelt, body))
         case Alloc(_, body): return _spelt(body)
         case _: return 1
@@ -103,22 +122,21 @@ def _neutral(value: Expr, term: Accum) -> bool:
     return isinstance(value, Lit) and repr(value) == repr(start)
 
 
-def rebuilt(registers: list[Buffer], body: tuple[Stmt, ...], at: int, loop: For, size: int, sums: Sums, starts: list[Stmt]) -> Stmt:
-    assert isinstance(loop.hi, Int)
-    count, rest = divmod(loop.hi.value, size)
+def rebuilt(registers: list[Buffer], body: tuple[Stmt, ...], at: int, loop: For, cut: Cut, sums: Sums, starts: list[Stmt]) -> Stmt:
+    count, size, rest = cut.count, cut.size, loop.hi - cut.count * cut.size
     c = Var(f"{loop.var}_chunk")
     mine = [b for b in registers if b.name in sums]
-    parts = {b.name: Buffer(f"{b.name}_chunks", (count, *b.shape), b.dtype, "scratch") for b in mine}
+    parts = {b.name: Buffer(f"{b.name}_chunks", (cut.most, *b.shape), b.dtype, "scratch") for b in mine}
     keep = [_each(b, lambda ix, b=b: Store(parts[b.name], (c, *ix), Load(b, ix))) for b in mine]
-    first: Stmt = seq(*starts, replace(loop, hi=Int(size), body=subst(loop.body, {loop.var: c * size + Var(loop.var)})), *keep)
+    first: Stmt = seq(*starts, replace(loop, hi=size, body=subst(loop.body, {loop.var: c * size + Var(loop.var)})), *keep)
     for b in reversed(mine):
         first = Alloc(b, first)
     join = [_each(b, lambda ix, b=b: Accum(b, ix, Load(parts[b.name], (c, *ix)), sums[b.name].op)) for b in mine]
-    left = [replace(loop, hi=Int(rest), body=subst(loop.body, {loop.var: Var(loop.var) + count * size}))] if rest else []
-    second: Stmt = seq(*body[:at], For(c.name, Int(0), Int(count), "serial", seq(*join)), *left, *body[at + 1:])
+    left = [replace(loop, hi=rest, body=subst(loop.body, {loop.var: Var(loop.var) + count * size}))] if rest != Int(0) else []
+    second: Stmt = seq(*body[:at], For(c.name, Int(0), count, "serial", seq(*join)), *left, *body[at + 1:])
     for b in reversed(registers):
         second = Alloc(b, second)
-    whole: Stmt = seq(For(c.name, Int(0), Int(count), "parallel", first), second)
+    whole: Stmt = seq(For(c.name, Int(0), count, "parallel", first), second)
     for part in parts.values():
         whole = Alloc(part, whole)
     return whole

@@ -9,13 +9,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 from ..core.dtype import DType
+from ..core.errors import UnknownSize
 from ..core.target import Target
 from .affine import place
-from .ir import Accum, Alloc, Buffer, Expr, For, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, postorder, seq, walk
-from .schedule import ScheduleError, chunks, collapse, each, extent, in_blocks, lanes_of, mark, neutral, partial_sums, sink, spill, stage, tile
+from .ir import Accum, Alloc, Bin, Buffer, Expr, For, If, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, postorder, seq, walk
+
+from .schedule import (  # isort: skip
+    ScheduleError, chunks, collapse, each, extent, in_blocks, lanes_of, mark, neutral, partial_sums, sink, spill, stage, strips, tile,
+)
 
 Op = Literal["+", "*", "max", "min"]
 
@@ -73,6 +78,9 @@ def accesses(s: Stmt, inner: bool = False) -> list[Access]:
     return found
 
 
+MANY = 1 << 10                                                  # iterations of a symbolic loop, where nothing better is known
+
+
 def loop_of(s: Stmt, var: str) -> For:
     """The first loop of that name."""
     for x in walk(s):
@@ -81,10 +89,10 @@ def loop_of(s: Stmt, var: str) -> For:
     raise ScheduleError(f"no loop {var} in this nest")
 
 
-def size_of(s: Stmt, var: str) -> int:
+def size_of(s: Stmt, var: str, many: int = MANY) -> int:
     """The extent of a loop; a symbolic one counts as many."""
     hi = loop_of(s, var).hi
-    return hi.value if isinstance(hi, Int) else 1 << 10
+    return hi.value if isinstance(hi, Int) else many
 
 
 def accumulators(s: Stmt) -> list[str]:
@@ -156,33 +164,85 @@ def matmul_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target,
         m, n = (one, n) if n else (m, one)
         if not n.endswith("_one"):
             s = sink(s, n, into=m)
+    loose = {x.var: x.hi for x in walk(s) if isinstance(x, For) and x.var in (m, n, *k) and not isinstance(x.hi, Int)}
+    if not loose:
+        return choose(s, m, n, k, target, dtype, MANY).schedule(s, m, n, k, target, dtype)
+    if len(loose) > 1:
+        raise UnknownSize(f"a product has several of them: {', '.join(loose)}")
+    ((var, size),) = loose.items()
+    if var in k[1:]:
+        raise UnknownSize("the last axis of a sum over several is one")
+    versions: list[Stmt] = []
+    choices = [choose(s, m, n, k, target, dtype, step) for step in STEPS]
+    for _, run in groupby(range(len(STEPS)), key=lambda i: choices[i].key):
+        steps = list(run)
+        first, end = STEPS[steps[0]], STEPS[steps[-1] + 1] if steps[-1] + 1 < len(STEPS) else None
+        known = s if end != first + 1 else each(s, var, lambda x, n=first: replace(x, hi=Int(n)))  # type: ignore[misc]
+        version = choices[steps[-1]].schedule(known, m, n, k, target, dtype)
+        if end is not None:
+            version = If(Bin("<", size, Int(end)), version)
+        versions.append(If(Bin("<=", Int(first), size), version) if first > 1 else version)
+    return seq(*versions)
+
+
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+def step_of(n: int) -> int:
+    """The size that decides for n whether a sum is taken along the lanes: for the bits' sake a function that symbolic sizes can follow."""
+    return max((x for x in STEPS if x <= n), default=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a contraction is scheduled. `key`: what the order of the sums depends on, and what about the code is worth a version of its own."""
+
+    dots: bool
+    by_n: bool
+    key: tuple[int, ...]
+    many: int                                                   # what a symbolic axis counts as
+
+    def schedule(self, s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+        if self.dots:
+            return dot_schedule(s, m, n, k, target, dtype, self.many)
+        if self.by_n:
+            return tiled(s, m, n, k, target, dtype, self.many)
+        return tiled(sink(s, m, into=n), n, m, k, target, dtype, self.many)
+
+
+def choose(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType, many: int) -> Choice:
+    """The cheapest of three. Whether lanes go along k, which decides the bits, is asked of sizes rounded down to STEPS."""
     lanes, reads = target.lanes(dtype), accesses(s, inner=True)
-    rows, columns, depth = size_of(s, m), size_of(s, n), math.prod(size_of(s, v) for v in k)
+    depth = math.prod(size_of(s, v, many) for v in k)
     stores = [a for a in accesses(s) if a.store]
     whole = {x.var: isinstance(x.hi, Int) for x in walk(s) if isinstance(x, For)}
 
     def along(lane: str, other: str, many: int, few: int) -> float:
         """Cycles with lanes along one free axis."""
-        if not whole[lane]:
-            return math.inf
         cost = tile_size(few, many, target, dtype)[2] * depth
         for a in reads:
             if a.along(lane) not in (0, 1):
                 cost += many * depth * (0.6 if a.along(k[-1]) == 1 else 1.5) if packable(a, reads, lane, other) else 1.5 * many * few * depth / min(few, 6)
         return cost + sum(1.5 * many * few for a in stores if a.along(lane) not in (0, 1))
 
-    by_n, by_m = along(n, m, columns, rows), along(m, n, rows, columns)
-    dots = math.inf
-    if all(a.along(k[-1]) in (0, 1) for a in reads):
+    def dots(rows: int, columns: int) -> float:
+        """Cycles with lanes along k."""
         r, c, _ = dot_tile(rows, columns, depth, target)
-        steps, tiles = depth // size_of(s, k[-1]) * -(-size_of(s, k[-1]) // lanes), -(-rows // r) * -(-columns // c)
-        dots = tiles * (steps * max(r * c / 2, (r + c) / 2, 1) * 1.15 + r * c * (2 * lanes.bit_length() + 4))
-    if dots < min(by_n, by_m):
-        return dot_schedule(s, m, n, k, target, dtype)
-    row, column = (m, n) if by_n <= by_m else (n, m)
-    if row == n:
-        s = sink(s, m, into=n)
-    return tiled(s, row, column, k, target, dtype)
+        last = size_of(s, k[-1], many)
+        steps, tiles = depth // last * -(-last // lanes), -(-rows // r) * -(-columns // c)
+        return tiles * (steps * max(r * c / 2, (r + c) / 2, 1) * 1.15 + r * c * (2 * lanes.bit_length() + 4))
+
+    rows, columns = size_of(s, m, many), size_of(s, n, many)
+    if all(a.along(k[-1]) in (0, 1) for a in reads):
+        if not all(whole[v] for v in k):
+            raise UnknownSize("the order of a sum depends on its length")
+        few, wide = step_of(rows), step_of(columns)
+        if dots(few, wide) < min(along(n, m, wide, few), along(m, n, few, wide)):
+            return Choice(True, True, dot_tile(few, wide, depth, target), many)
+    by_n = whole[n] and (not whole[m] or along(n, m, columns, rows) <= along(m, n, rows, columns))
+    right, left = panels(s, *((m, n) if by_n else (n, m)), k, target, dtype, many)
+    height, width = (rows, columns) if by_n else (columns, rows)
+    return Choice(False, by_n, (int(bool(right or left)), int(height == 1 and streams(height, width, depth, target, dtype))), many)
 
 
 def packable(a: Access, reads: list[Access], lane: str, other: str) -> bool:
@@ -190,13 +250,11 @@ def packable(a: Access, reads: list[Access], lane: str, other: str) -> bool:
     return a.along(other) == 0 and None not in a.strides.values() and sum(x.buf.name == a.buf.name for x in reads) == 1
 
 
-def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
-    """Lanes along `column`, the loop just inside which `row` or the sum stands."""
+def panels(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType, many: int) -> tuple[list[Access], list[Access]]:
+    """The operands that are packed: those that move with the columns, and those that move with the rows."""
     reads, size = accesses(s, inner=True), dtype.itemsize
-    height, width, depth = size_of(s, row), size_of(s, column), math.prod(size_of(s, v) for v in k)
-    rows, columns, _ = tile_size(height, width, target, dtype)
-    acc = accumulator(s)
-    long = epilogue_work(s, acc) > LONG
+    height, width, depth = size_of(s, row, many), size_of(s, column), math.prod(size_of(s, v, many) for v in k)
+    rows, _, _ = tile_size(height, width, target, dtype)
 
     def far(a: Access, var: str) -> bool:
         """Whether steps of var fall into one set of the cache."""
@@ -208,15 +266,25 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     right = [a for a in reads if a.along(column) != 0 and packable(a, reads, column, row)
              and (a.along(column) != 1 or ((large or far(a, k[-1])) and height >= 8 * rows))]
     left = [a for a in reads if a.along(row) != 0 and packable(a, reads, row, column) and width >= 8 * target.lanes(dtype) and height > 2
-            and (far(a, row) or height * depth * size > 4 * target.l2 or
-                 (crowded((a.along(k[-1]) or 0) * size, depth) if a.along(row) == 1 else far(a, k[-1]) and depth > 8))]
-    most = max(128, target.l1 * 3 // 8 // (rows * size))        # of a sum whose strip of left rows stays in L1
+             and (far(a, row) or height * depth * size > 4 * target.l2 or
+                  (crowded((a.along(k[-1]) or 0) * size, depth) if a.along(row) == 1 else far(a, k[-1]) and depth > 8))]
+    return right, left
+
+
+def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType, many: int = MANY) -> Stmt:
+    """Lanes along `column`, the loop just inside which `row` or the sum stands."""
+    height, width, depth = size_of(s, row, many), size_of(s, column), math.prod(size_of(s, v, many) for v in k)
+    rows, columns, _ = tile_size(height, width, target, dtype)
+    acc = accumulator(s)
+    long = epilogue_work(s, acc) > LONG
+    right, left = panels(s, row, column, k, target, dtype, many)
+    most = max(128, target.l1 * 3 // 8 // (rows * dtype.itemsize))      # of a sum whose strip of left rows stays in L1
     group = group_of(columns, depth, target, dtype)
-    long_sum, again = depth > 2 * most, left and width > group * columns                # again: strips would be packed for each group of panels
-    if (((right or left) and long_sum) or again) and isinstance(loop_of(s, row).hi, Int):
+    whole = all(isinstance(loop_of(s, v).hi, Int) for v in k)
+    long_sum, again = depth > 2 * most or not whole, left and width > group * columns   # again: strips would be packed for each group of panels
+    if ((right or left) and long_sum) or again:
         return blocked(s, row, column, k, right, left, rows, columns, most if long_sum else depth, target, dtype)
-    wide = max(widest(height, target), 1) * target.lanes(dtype) # columns of a tile of so few rows
-    if height * STREAMS[0] <= target.registers and width > wide and depth >= 4 * STREAMS[0] and not right and not left and isinstance(loop_of(s, row).hi, Int):
+    if not right and not left and whole and isinstance(loop_of(s, row).hi, Int) and streams(height, width, depth, target, dtype):
         return streamed(s, row, column, k, target, dtype)
     if right or left:
         s = packed(s, row, column, k, right, left, rows, columns, group, target, dtype)
@@ -293,14 +361,20 @@ def blocked(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acce
     multiplication".)"""
     lanes, over = target.lanes(dtype), k[0]
     inner = math.prod(size_of(s, v) for v in k[1:])
-    size = cut(size_of(s, over), max(1, most // inner))
-    acc = accumulator(s)
+    size, acc = max(1, most // inner), accumulator(s)
+    fixed = isinstance(loop_of(s, over).hi, Int)
+    if fixed:
+        size = cut(size_of(s, over), size)
     long = epilogue_work(s, acc) > LONG
     down = max(128, -(-size_of(s, row) // 2))                   # two blocks at least, so that two threads have work
     for var, block, unit in ((row, min(BLOCK[0], down), rows), (column, BLOCK[1], columns)):
-        s = tile(s, var, -(-block // unit) * unit, unit=unit, outer=var + "b", inner=var)
+        block = -(-block // unit) * unit
+        if isinstance(loop_of(s, var).hi, Int):
+            s = tile(s, var, block, unit=unit, outer=var + "b", inner=var)
+        else:
+            s = strips(s, var, block, outer=var + "b", inner=var)
     s = sink(s, row, into=column + "b")
-    whole = size == size_of(s, over)
+    whole = fixed and size == size_of(s, over)
     s = each(s, row, lambda x: For(over + "b", Int(0), Int(1), "serial", x)) if whole else in_blocks(s, acc, over, size, row, column)
     for a in left:
         first, last = f"{row}_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
@@ -323,6 +397,12 @@ def ends(s: Stmt, row: str, column: str, target: Target) -> Stmt:
 
 
 STREAMS = 8, 4, 1024                                           # rows of the right operand that go by at once, vectors of each, columns of a block
+
+
+def streams(height: int, width: int, depth: int, target: Target, dtype: DType) -> bool:
+    """Whether rows are so few, and the rest so large, that the right operand should go by once."""
+    wide = max(widest(height, target), 1) * target.lanes(dtype)         # columns of a tile of so few rows
+    return height * STREAMS[0] <= target.registers and width > wide and depth >= 4 * STREAMS[0]
 
 
 def streamed(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
@@ -350,10 +430,10 @@ def dot_tile(rows: int, columns: int, depth: int, t: Target) -> tuple[int, int, 
     return r, c, max(1, min(4, 8 // (r * c)))
 
 
-def dot_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType) -> Stmt:
+def dot_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target, dtype: DType, many: int = MANY) -> Stmt:
     """Lanes along k: a tile of dot products, each a vector of partial sums (or several) that is added up at the end."""
     lanes = target.lanes(dtype)
-    rows, columns, depth = size_of(s, m), size_of(s, n), size_of(s, k[-1])
+    rows, columns, depth = size_of(s, m, many), size_of(s, n, many), size_of(s, k[-1])
     r, c, vectors = dot_tile(rows, columns, depth, target)
     step = lanes * min(vectors, -(-depth // lanes))
     s = tile(s, k[-1], step, unit=step)
@@ -379,15 +459,13 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
     inner = next((f for f in reversed(free) if any(a.along(f) == 1 for a in reads) and all(a.along(f) in (0, 1) for a in reads)), None)
     whole = {x.var for x in walk(s) if isinstance(x, For) and isinstance(x.hi, Int)}
     gathers = any(a.along(k) not in (0, 1) for a in reads)
-    if inner in whole and inner is not None and (gathers or not any(a.along(k) == 1 for a in reads)):
+    if inner is not None and (gathers or not any(a.along(k) == 1 for a in reads)):
         width = lanes * min(4, -(-size_of(s, inner) // lanes))
         s = sink(tile(s, inner, width, unit=lanes), inner + "i")
         return mark(s, **{inner + "i": "simd"})
     for outer in reversed(summed[:-1]):
-        if collapsible(reads, outer, k, size_of(s, k)):
+        if k in whole and collapsible(reads, outer, k, size_of(s, k)):
             s = collapse(s, outer, k, k)
-    if k not in whole:
-        return s
     step = lanes * min(4 if len(accs) == 1 else 2, 1 << (-(-size_of(s, k) // lanes) - 1).bit_length())
     s = partial_sums(tile(s, k, step, unit=step), accs, k + "i", lanes)
     return mark(s, **{k + "i": "simd"})

@@ -15,6 +15,7 @@ from operator import is_
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from ..core.compat import assert_never
+from ..core.dims import Dim, Size
 from ..core.dtype import DType, bool_, i64
 
 # ---- data ------------------------------------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class Call(Arithmetic):
 
 
 Expr: TypeAlias = "Var | Int | Lit | Load | Un | Bin | Select | Cast | Bitcast | Call"
-IndexLike: TypeAlias = "Expr | int | str"
+IndexLike: TypeAlias = "Expr | int | str | Dim"
 
 # ---- statements ------------------------------------------------------------------------------------------------------------------
 
@@ -231,16 +232,17 @@ class Kernel:
 
 # ---- plan ------------------------------------------------------------------------------------------------------------------------
 
-Where = Literal["argument", "scalar", "state", "constant", "result", "arena"]
+Where = Literal["argument", "scalar", "state", "constant", "result", "arena", "temporary"]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A piece of memory of the step. In the arena, `place` gives it an offset; elsewhere `slot` numbers it among those of its kind."""
+    """A piece of memory of the step. In the arena, `place` gives it an offset; elsewhere `slot` numbers it among those of its kind. A temporary is
+    in the arena too, wherever the step's table says: its size, or another's, is known only when the step is entered."""
 
     name: str
     where: Where
-    nbytes: int
+    nbytes: Size
     slot: int = 0
     offset: int | None = None                                   # bytes from the start of the arena, a multiple of 64
 
@@ -288,7 +290,8 @@ Plan: TypeAlias = "Launch | Steps | Loop | Barrier"
 
 
 def lift(x: IndexLike) -> Expr:
-    return Var(x) if isinstance(x, str) else Int(x) if isinstance(x, int) else x
+    """An index. A symbolic size is a variable under its own text: N, 28*N."""
+    return Int(x) if isinstance(x, int) else Var(str(x)) if isinstance(x, (str, Dim)) else x
 
 
 def seq(*body: Stmt) -> Stmt:

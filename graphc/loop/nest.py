@@ -1,10 +1,11 @@
 """A kernel before its schedule: what it computes, and which schedule will say how. The form in which kernels can still be put together (`rows`)."""
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from .ir import Buffer, Kernel, Launch, Ref, Stmt
+from ..core.dims import evaluate, parse
+from .ir import Buffer, For, Int, Kernel, Launch, Ref, Stmt, Var, expressions, subst, walk
 from .signature import signature
 
 Argument = Hashable
@@ -24,9 +25,28 @@ class Nest:
     args: tuple[Argument, ...] = ()
     origin: tuple[str, ...] = ()                                # names of the graph nodes that it computes
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The symbolic sizes that it needs."""
+        return sizes_of(self.buffers, self.body)
+
+    def bound(self, dims: Mapping[str, int]) -> Nest:
+        """Its loops and buffers under a binding of the symbolic dims: to be looked at, not to be run."""
+        values = {n: evaluate(parse(n), dims) for n in self.sizes}
+        buffers = [replace(b, shape=tuple([values[n] if isinstance(n, str) else n for n in b.shape])) for b in self.buffers]
+        return replace(self, buffers=tuple(buffers), body=subst(self.body, {n: Int(v) for n, v in values.items()}))
+
     def launch(self, name: str) -> Launch:
         body = self.body if self.schedule is None else scheduled(self.schedule, self.body, *self.args)
-        return Launch(Kernel(name, self.buffers, (), body, self.origin), self.refs)
+        sizes = sizes_of(self.buffers, body)
+        return Launch(Kernel(name, self.buffers, sizes, body, self.origin), self.refs, tuple(map(Var, sizes)))
+
+
+def sizes_of(buffers: Sequence[Buffer], body: Stmt) -> tuple[str, ...]:
+    """The symbolic sizes that a kernel needs: what its shapes name, and the variables that no loop binds."""
+    bound = {x.var for x in walk(body) if isinstance(x, For)}
+    free = {e.name for e in expressions(body) if isinstance(e, Var)} - bound
+    return tuple(sorted(free | {n for b in buffers for n in b.shape if isinstance(n, str)}))
 
 
 _schedules: dict[Hashable, Stmt] = {}                           # equal layers have equal nests: each is scheduled once in the life of the process

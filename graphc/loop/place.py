@@ -1,11 +1,14 @@
-"""Plan → Plan: every arena region gets an offset. Regions whose lives do not overlap share bytes.
+"""Plan → Plan: every arena region gets a place. Regions whose lives do not overlap share bytes.
 
 A region lives from the first launch that touches it to the last; what is touched inside a loop of the plan lives through the whole loop.
-First fit by size, largest first; ties by name, so that the same plan is placed the same.
+First fit by size, largest first; ties by order of birth, then of mention, so that the same plan is placed the same.
+
+Where sizes are symbolic the code cannot hold offsets: `loosen` makes every arena region a *temporary*, whose address the step reads from its
+table, and whoever runs the step places the temporaries anew for each size (`fit`, on numbers).
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.compat import assert_never
@@ -35,13 +38,17 @@ def launches(plan: Plan) -> Iterator[Launch]:
         case _: assert_never(plan)
 
 
-def lives(plan: Plan) -> list[Life]:
-    """How long each arena region is in use, in steps of the plan: a launch is one, and a loop is one."""
+def lives(plan: Plan, phases: bool = False) -> list[Life]:
+    """How long each arena region and each temporary is in use, in steps of the plan: a launch is one, and a loop is one.
+
+    With `phases`, in stretches between barriers: then regions that share bytes have a barrier between their lives, whoever touches them."""
     spans: dict[Region, list[int]] = {}
-    for at, step in enumerate(top(plan)):
+    at = -1
+    for step in top(plan):
+        at += isinstance(step, Barrier) or at < 0 if phases else 1
         for launch in launches(step):
             for ref in launch.args:
-                if ref.region.where == "arena":
+                if ref.region.where in ("arena", "temporary"):
                     spans.setdefault(ref.region, [at, at])[1] = at
     return [Life(r, a, b) for r, (a, b) in spans.items()]
 
@@ -55,26 +62,49 @@ def top(plan: Plan) -> Iterator[Plan]:
         yield plan
 
 
-def place(plan: Plan) -> tuple[Plan, list[Life], int]:
-    """The plan with offsets, the lives of its regions (placed), and the bytes of the arena."""
-    placed: list[Life] = []
-    for life in sorted(lives(plan), key=lambda x: (-x.region.nbytes, x.first, x.region.name)):
-        need, at = -(-life.region.nbytes // ALIGN) * ALIGN, 0
-        beside = [(p.region.offset or 0, p.region.nbytes) for p in placed if p.first <= life.last and life.first <= p.last]
-        for offset, nbytes in sorted(beside):
+def fit(spans: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Offsets for pieces of (bytes, first step, last step), multiples of ALIGN, and the bytes of them all."""
+    offsets = [0] * len(spans)
+    placed: list[int] = []
+    for k in sorted(range(len(spans)), key=lambda k: (-spans[k][0], spans[k][1], k)):
+        nbytes, first, last = spans[k]
+        need, at = _up(nbytes), 0
+        for offset, size in sorted((offsets[p], spans[p][0]) for p in placed if spans[p][1] <= last and first <= spans[p][2]):
             if offset - at >= need:
                 break
-            at = max(at, -(-(offset + nbytes) // ALIGN) * ALIGN)
-        placed.append(Life(replace(life.region, offset=at), life.first, life.last))
+            at = max(at, _up(offset + size))
+        offsets[k] = at
+        placed.append(k)
+    return offsets, max((_up(offset + n) for offset, (n, _, _) in zip(offsets, spans)), default=0)
+
+
+def _up(nbytes: int) -> int:
+    return -(-nbytes // ALIGN) * ALIGN
+
+
+def place(plan: Plan) -> tuple[Plan, list[Life], int]:
+    """The plan with offsets, the lives of its regions (placed), and the bytes of the arena. Every size is a number."""
+    found = sorted(lives(plan), key=lambda x: x.region.name)
+    offsets, total = fit([(x.region.nbytes.__index__(), x.first, x.last) for x in found])
+    placed = [replace(x, region=replace(x.region, offset=at)) for x, at in zip(found, offsets)]
     where = {p.region.name: p.region for p in placed}
-    total = max((-(-((p.region.offset or 0) + p.region.nbytes) // ALIGN) * ALIGN for p in placed), default=0)
-    return _moved(plan, where), sorted(placed, key=lambda x: x.first), total
+    return _moved(plan, lambda r: where.get(r.name, r)), sorted(placed, key=lambda x: x.first), total
 
 
-def _moved(plan: Plan, where: dict[str, Region]) -> Plan:
+def loosen(plan: Plan) -> Plan:
+    """The plan with every region of the arena as a temporary of its own slot."""
+    slots: dict[str, int] = {}
+    for launch in launches(plan):
+        for ref in launch.args:
+            if ref.region.where == "arena":
+                slots.setdefault(ref.region.name, len(slots))
+    return _moved(plan, lambda r: replace(r, where="temporary", slot=slots[r.name]) if r.where == "arena" else r)
+
+
+def _moved(plan: Plan, f: Callable[[Region], Region]) -> Plan:
     match plan:
-        case Launch(kernel, args, sizes): return Launch(kernel, tuple(Ref(where.get(r.region.name, r.region), r.start) for r in args), sizes)
-        case Steps(body): return Steps(tuple(_moved(p, where) for p in body))
-        case Loop(var, count, body): return Loop(var, count, _moved(body, where))
+        case Launch(): return replace(plan, args=tuple([Ref(f(r.region), r.start) for r in plan.args]))
+        case Steps(body): return Steps(tuple([_moved(p, f) for p in body]))
+        case Loop(var, count, body): return Loop(var, count, _moved(body, f))
         case Barrier(): return plan
         case _: assert_never(plan)

@@ -24,7 +24,7 @@ from .affine import Form, bounds, mentions, place
 from .chunk import begins, reduces
 from .contraction import map_schedule, reduce_schedule
 from .ir import (  # isort: skip
-    Accum, Alloc, Bin, Buffer, Check, Expr, For, How, Int, Load, Ref, Region, Seq, Stmt, Store, Var, expressions, map_stmt, seq, subst, walk, with_body,
+    Accum, Alloc, Bin, Buffer, Check, Expr, For, How, If, Int, Load, Ref, Region, Seq, Stmt, Store, Var, expressions, map_stmt, seq, subst, walk, with_body,
 )
 from .nest import Argument, Nest, Schedule
 from .schedule import neutral, reindex
@@ -41,19 +41,119 @@ PARTIAL = 1 << 14                                               # bytes of a par
 def fuse(items: Sequence[Nest], private: Collection[str], target: Target) -> list[Nest]:
     """The nests, in an order that keeps their meaning, those that share rows put together. `private`: regions that nobody but these nests touches."""
     out: list[Nest] = []
-    rest = list(items)
+    for alone, chain, rest in _runs(items, target):
+        out += alone
+        if chain is not None:
+            others = {ref.region.name for n in (*out, *rest) for ref in n.refs}
+            out.append(_Fused(chain, set(private) - others, target).nest())
+    return out
+
+
+# ---- symbolic rows -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """From `first` on, a nest that sums over rows does it in blocks of `rows` (0: in one go)."""
+
+    first: int
+    rows: int
+
+
+MOST = 1 << 24                                                  # of a symbolic size, beyond which nothing new is looked for
+
+
+def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> tuple[list[Nest], int]:
+    """The nests, those that sum over a symbolic number of rows in the order that they would have if it were a number; and a size below which all dims
+    must be for that (0: none).
+
+    Put together with others, such a nest adds up blocks. Nests over symbolic rows stay apart (nothing is known of their memory), but a sum's bits are a
+    function of the size: so what `fuse` would do is asked for all sizes, which is a few questions, for it changes its mind at a few.
+    """
+    sums = [k for k, n in enumerate(items) if _sums_symbolic_rows(n)]
+    if not sums:
+        return list(items), 0
+    known: dict[int, tuple[int, ...]] = {}
+
+    def at(n: int) -> tuple[int, ...]:
+        """For each sum the rows of its block, where every dim is n; -1: in a way that cannot be followed."""
+        if n not in known:
+            bound = [x.bound(dict.fromkeys(dims, n)) if x.sizes else x for x in items]
+            found = {id(m.nest): chain.block(target) if len(chain.sizes) == 1 else -1
+                     for _, chain, _ in _runs(bound, target) if chain is not None for m in chain.members if m.total is not None}
+            known[n] = tuple([found.get(id(bound[k]), 0) for k in sums])
+        return known[n]
+
+    firsts = [1]
+    n = 1
+    while n < MOST:
+        low, high, now = n, 4 * n, at(n)
+        if at(high) == now:
+            n = high
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if at(middle) == now else (low, middle)
+        firsts.append(high)
+        n = high
+        if -1 in at(n) or len(dims) > 1:
+            break
+    below = n if (-1 in at(n) or len(dims) > 1) and len(firsts) > 1 else 0
+    out = list(items)
+    for j, k in enumerate(sums):
+        orders = [Order(1, at(1)[j])]
+        for first in firsts[1:]:
+            if at(first)[j] != orders[-1].rows and first != below:
+                orders.append(Order(first, at(first)[j]))
+        if len(orders) > 1 or orders[0].rows:
+            (dim,) = dims
+            out[k] = _in_orders(items[k], dim, orders, target)
+    return out, below
+
+
+def _sums_symbolic_rows(n: Nest) -> bool:
+    total = summation(n.body) if n.schedule is reduce_schedule else None
+    return total is not None and not isinstance(total.main.hi, Int)
+
+
+def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) -> Nest:
+    """The nest once for each order, under a condition on the size."""
+    total = summation(nest.body)
+    assert total is not None
+    m = Member(nest, (total.main.var,), (-1,), total)
+    versions: list[Stmt] = []
+    parts: list[Part] = []
+    made: dict[int, _Fused] = {}
+    for k, order in enumerate(orders):
+        f = made[k] = _Fused(Chain((-1,), [m], []), set(), target, order.rows or 1, total.main.hi)
+        if order.rows:
+            s = f.nest().body
+            parts += f.parts
+        else:
+            s = f._placed(m, nest.body)
+            parts.append((nest.schedule, nest.args))
+        if k + 1 < len(orders):
+            s = If(Bin("<", Var(dim), Int(orders[k + 1].first)), s)
+        versions.append(If(Bin("<=", Int(order.first), Var(dim)), s) if k else s)
+    buffers = [Buffer(f"a{j}", b.shape, b.dtype) for j, b in enumerate(nest.buffers)]
+    return Nest(nest.hint, tuple(buffers), nest.refs, seq(*versions), schedule, (tuple(parts),), nest.origin)
+
+
+def _runs(items: Sequence[Nest], target: Target) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
+    """Nests that stay alone, then a chain of some that do not, and the rest, which the next run goes on with."""
+    rest, alone = list(items), list[Nest]()
     while rest:
         chain = _longest(rest[:AHEAD], target)
         if len(chain.members) < 2:
-            out.append(rest.pop(0))
+            alone.append(rest.pop(0))
             continue
         taken, behind = {id(m.nest) for m in chain.members}, {id(n) for n in chain.behind}
         passed = rest[:next(k for k, n in enumerate(rest) if n is chain.members[-1].nest) + 1]
-        out += [n for n in passed if id(n) not in taken | behind]
+        alone += [n for n in passed if id(n) not in taken | behind]
         rest = [n for n in passed if id(n) in behind] + rest[len(passed):]
-        others = {ref.region.name for n in (*out, *rest) for ref in n.refs}
-        out.append(_Fused(chain, set(private) - others, target).nest())
-    return out
+        yield alone, chain, rest
+        alone = []
+    yield alone, None, []
 
 
 # ---- what a nest does with rows ----------------------------------------------------------------------------------------------------
@@ -233,6 +333,8 @@ def _meet(a: Iterable[Touch], b: Sequence[Touch]) -> bool:
 def _longest(nests: Sequence[Nest], target: Target) -> Chain:
     """The chain that starts with the first nest, over as many of its loops as make it longest."""
     first, none = nests[0], Chain((), [], [])
+    if first.sizes:                                             # symbolic: how many rows there are is not known
+        return none
     if sum(math.prod(map(int, b.shape)) * b.dtype.itemsize for b in first.buffers) <= target.l1 // 2:
         return none
     outer = tuple(map(size, perfect(first.body, "parallel")))
@@ -282,6 +384,7 @@ def schedule(s: Stmt, parts: tuple[Part, ...]) -> Stmt:
         match x:
             case For(var) if var in SKELETON or var.startswith("row"): return with_body(x, go(x.body))
             case Alloc(buf) if buf.space == "scratch": return with_body(x, go(x.body))
+            case If(): return with_body(x, go(x.body))
             case Seq(body): return seq(*map(go, body))
         how, args = next(todo)
         return x if how is None else how(x, *args)
@@ -292,21 +395,29 @@ def schedule(s: Stmt, parts: tuple[Part, ...]) -> Stmt:
 class _Fused:
     """A chain as one nest: its buffers, and the loops around what the members do to a block."""
 
-    def __init__(self, chain: Chain, private: set[str], target: Target) -> None:
+    def __init__(self, chain: Chain, private: set[str], target: Target, rows: int = 0, length: Expr | None = None) -> None:
+        """With `length`, there are as many rows as that says at run time, in blocks of `rows`."""
         self.chain, self.target, self.sizes = chain, target, chain.sizes
-        self.rows = chain.block(target)
+        self.rows = rows or chain.block(target)
         self.private = {r for r in private if self._only_by_row(r)}
         self.buffers: dict[tuple[str, Expr, tuple[int | str, ...]], Buffer] = {}
         self.refs: list[Ref] = []
         self.local: dict[str, Buffer] = {}
         self.parts: list[Part] = []
-        blocks = self.sizes[-1] // self.rows
+        n = Int(self.sizes[-1]) if length is None else length
+        self.blocks: Expr = n // self.rows
+        self.left: Expr = n - self.blocks * self.rows
+        self.each: Expr = Int(1)                                # blocks of a group
+        self.count: Expr = self.blocks                          # of whole groups
+        self.groups: Expr = Int(math.prod(self.sizes[:-1]))
+        most = math.prod(self.sizes[:-1])
         if len(self.sizes) == 1:                                # rows of one axis: groups of blocks
-            self.each = min(GROUPS, max(1, blocks // 64)) if any(m.total for m in chain.members) else 1
-            self.groups = -(-blocks // self.each) + (self.sizes[0] % self.rows != 0)
-        else:
-            self.each, self.groups = blocks, math.prod(self.sizes[:-1])
-        self.partial = {(k, t.buf.name): Buffer(f"{t.buf.name}_{k}", (self.groups, *map(size, m.total.free)), t.buf.dtype, "scratch")
+            if any(m.total for m in chain.members):
+                self.each = _larger(_smaller(Int(GROUPS), _larger(Int(1), self.blocks // 64)), (self.blocks + (MOST_GROUPS - 1)) // MOST_GROUPS)
+            self.count = (self.blocks + self.each - 1) // self.each
+            self.groups = self.count + _smaller(self.left, Int(1))
+            most = self.groups.value if isinstance(self.groups, Int) else MOST_GROUPS + 1
+        self.partial = {(k, t.buf.name): Buffer(f"{t.buf.name}_{k}", (most, *map(size, m.total.free)), t.buf.dtype, "scratch")
                         for k, m in enumerate(chain.members) if m.total is not None for t in m.total.terms}
 
     def _only_by_row(self, region: str) -> bool:
@@ -316,30 +427,30 @@ class _Fused:
         return not after and all(t.position is not None for t in inside) and len({frozenset(k for k in t.keys if k[0] == "at") for t in inside}) == 1
 
     def nest(self) -> Nest:
-        *outer, n = self.sizes
-        blocks, left = divmod(n, self.rows)
+        outer, blocks, left = self.sizes[:-1], self.blocks, self.left
         names = [Var(f"row{j}") for j in range(len(outer))]
         group: Expr = Int(0)
         for v, m in zip(names, outer):
             group = group * m + v
         body: list[Stmt] = []
         if outer:
-            inside = [*self._begin(group), *self._blocks(group, Int(0), Int(blocks), "serial" if self.partial else "parallel")]
-            inside += [self._block(Int(blocks * self.rows), left, group)] if left else []
+            inside = [*self._begin(group), *self._blocks(group, Int(0), blocks, "serial" if self.partial else "parallel")]
+            inside += [self._block(blocks * self.rows, left, group)] if left != Int(0) else []
             whole = seq(*inside)
             for v, m in reversed(list(zip(names, outer))):
                 whole = For(v.name, Int(0), Int(m), "parallel", whole)
             body.append(whole)
         elif self.partial:
             g = Var("group")
-            count = -(-blocks // self.each)
-            start, end = g * self.each, Bin("min", g * self.each + self.each, Int(blocks)) if blocks % self.each else g * self.each + self.each
-            body.append(For("group", Int(0), Int(count), "parallel", seq(*self._begin(g), *self._blocks(g, start, end - start, "serial"))))
-            if left:
-                body.append(For("last", Int(0), Int(1), "parallel", seq(*self._begin(Int(count)), self._block(Int(blocks * self.rows), left, Int(count)))))
+            count, start = self.count, g * self.each
+            even = isinstance(blocks, Int) and isinstance(self.each, Int) and blocks.value % self.each.value == 0
+            end = start + self.each if even else Bin("min", start + self.each, blocks)
+            body.append(For("group", Int(0), count, "parallel", seq(*self._begin(g), *self._blocks(g, start, end - start, "serial"))))
+            if left != Int(0):
+                body.append(For("last", Int(0), Int(1), "parallel", seq(*self._begin(count), self._block(blocks * self.rows, left, count))))
         else:
-            body += self._blocks(Int(0), Int(0), Int(blocks), "parallel")
-            body += [For("last", Int(0), Int(1), "parallel", self._block(Int(blocks * self.rows), left, Int(0)))] if left else []
+            body += self._blocks(Int(0), Int(0), blocks, "parallel")
+            body += [For("last", Int(0), Int(1), "parallel", self._block(blocks * self.rows, left, Int(0)))] if left != Int(0) else []
         body += [self._end(k, m) for k, m in enumerate(self.chain.members) if m.total is not None]
         s = seq(*body)
         for buf in self.partial.values():
@@ -353,16 +464,16 @@ class _Fused:
     def _blocks(self, group: Expr, start: Expr, count: Expr, how: How) -> list[Stmt]:
         if count == Int(0):
             return []
-        return [For("block", Int(0), count, how, self._block((start + Var("block")) * self.rows, self.rows, group))]
+        return [For("block", Int(0), count, how, self._block((start + Var("block")) * self.rows, Int(self.rows), group))]
 
-    def _block(self, base: Expr, rows: int, group: Expr) -> Stmt:
+    def _block(self, base: Expr, rows: Expr, group: Expr) -> Stmt:
         """What the members do to the rows from base on."""
         s = seq(*(self._member(k, m, base, rows, group) for k, m in enumerate(self.chain.members)))
         for buf in self.local.values():
             s = Alloc(buf, s)
         return s
 
-    def _member(self, k: int, m: Member, base: Expr, rows: int, group: Expr) -> Stmt:
+    def _member(self, k: int, m: Member, base: Expr, rows: Expr, group: Expr) -> Stmt:
         *outer, last = m.rows
         s = m.nest.body
         if m.total is not None:
@@ -382,7 +493,7 @@ class _Fused:
             if isinstance(x, For) and x.var in outer:
                 return cut(x.body)
             if isinstance(x, For) and x.var == last:
-                return For(last, Int(0), Int(rows), x.how, cut(x.body))
+                return For(last, Int(0), rows, x.how, cut(x.body))
             return map_stmt(x, cut)
 
         at_row = {last: base + Var(last), **{v: Var(f"row{j}") for j, v in enumerate(outer)}}
@@ -437,13 +548,21 @@ class _Fused:
         assert t is not None
         free = tuple([f.var for f in t.free])
         terms = [Accum(x.buf, (), Load(self.partial[k, x.buf.name], (Var("part"), *map(Var, free))), x.op) for x in t.terms]
-        s: Stmt = seq(*t.inits, For("part", Int(0), Int(self.groups), "serial", seq(*terms)), *t.rest)
+        s: Stmt = seq(*t.inits, For("part", Int(0), self.groups, "serial", seq(*terms)), *t.rest)
         for b in reversed(t.registers):
             s = Alloc(b, s)
         for f in reversed(t.free):
             s = with_body(f, s)
         self.parts.append((reduce_schedule, (free, ("part",), self.target)))
         return self._placed(m, s)
+
+
+def _smaller(a: Expr, b: Expr) -> Expr:
+    return Int(min(a.value, b.value)) if isinstance(a, Int) and isinstance(b, Int) else Bin("min", a, b)
+
+
+def _larger(a: Expr, b: Expr) -> Expr:
+    return Int(max(a.value, b.value)) if isinstance(a, Int) and isinstance(b, Int) else Bin("max", a, b)
 
 
 def _without(a: Argument, names: Collection[str]) -> Argument:

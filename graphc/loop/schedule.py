@@ -16,7 +16,7 @@ from ..core.dtype import DType, f32
 from ..core.target import Target
 from .affine import Form, bounds, form, mentions, place
 from .ir import (  # isort: skip
-    Accum, Alloc, Buffer, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
+    Accum, Alloc, Bin, Buffer, Expr, For, How, If, Int, Lit, Load, Seq, Stmt, Store, Var, While, expressions, map_expr, map_stmt, seq, subst,
     walk, with_body,
 )
 
@@ -100,7 +100,7 @@ def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: st
     """for v in 0:n  ->  for vo: for vi in 0:size, once per size.
 
     A symbolic n is cut into most, then 8, 4, 2, 1; with unit > 1 (lanes) into most, then unit (of which most is a multiple), then one loop shorter
-    than that, which simd masks at run time.
+    than that, 0:min(n - .., unit), which simd masks at run time.
     """
     outer, inner = outer or var + "o", inner or var + "i"
 
@@ -119,7 +119,7 @@ def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: st
             if most > unit:
                 many.append(nest(start, (s.hi - start) // unit, unit))
                 start = s.hi // unit * unit
-            return seq(*many, replace(s, var=inner, hi=s.hi - start, body=subst(s.body, {var: start + Var(inner)})))
+            return seq(*many, replace(s, var=inner, hi=Bin("min", s.hi - start, Int(unit)), body=subst(s.body, {var: start + Var(inner)})))
         nests: list[Stmt] = []
         at: Expr = Int(0)
         for size in (most, *(p for p in (8, 4, 2, 1) if p < most)):
@@ -127,6 +127,18 @@ def tile(s: Stmt, var: str, most: int, unit: int = 1, outer: str = "", inner: st
             nests.append(nest(at, count, size))
             at = at + count * size
         return seq(*nests)
+
+    return each(s, var, cut)
+
+
+def strips(s: Stmt, var: str, most: int, outer: str = "", inner: str = "") -> Stmt:
+    """for v in 0:n  ->  for vo in 0:ceil(n / most): for vi in 0:min(n - vo*most, most): blocks of a run-time extent, one text for all."""
+    outer, inner = outer or var + "o", inner or var + "i"
+
+    def cut(s: For) -> Stmt:
+        start = Var(outer) * most
+        body = For(inner, Int(0), Bin("min", s.hi - start, Int(most)), s.how, subst(s.body, {var: start + Var(inner)}))
+        return For(outer, Int(0), (s.hi + (most - 1)) // most, s.how, body)
 
     return each(s, var, cut)
 
@@ -153,9 +165,9 @@ def sink(s: Stmt, var: str, into: str = "") -> Stmt:
                     arrived = True
                     return with_body(x, with_body(s, body))
                 case Alloc(buf, body):
-                    if not isinstance(s.hi, Int):
+                    if (n := at_most(s)) is None:
                         raise ScheduleError(f"sink {var}: {buf.name} would gain an axis of symbolic size")
-                    wide = replace(buf, shape=(*buf.shape, s.hi.value))
+                    wide = replace(buf, shape=(*buf.shape, n))
                     return Alloc(wide, push(reindex(body, buf, wide, lambda ix: (*ix, Var(var)))))
                 case For(_, lo, hi, _, _) if mentions(lo, var) or mentions(hi, var): return with_body(s, x)
                 case If(cond, _) | While(cond, _) if mentions(cond, var): return with_body(s, x)
@@ -228,7 +240,7 @@ def in_blocks(s: Stmt, acc: str, over: str, most: int, row: str, column: str) ->
             case _: raise ScheduleError(f"in blocks: {row} does not directly hold {column} and the sum {acc}")
         at = next(i for i, x in enumerate(body) if isinstance(x, For) and x.var == over)
         loop, here = cast(For, body[at]), (Var(row), Var(column))
-        total = Buffer(f"{acc}_sum", (extent(outer), extent(inner)), buf.dtype, "scratch")
+        total = Buffer(f"{acc}_sum", (most_of(outer), most_of(inner)), buf.dtype, "scratch")
 
         def both(x: Stmt) -> Stmt:
             return replace(outer, body=replace(inner, body=x))
@@ -241,12 +253,16 @@ def in_blocks(s: Stmt, acc: str, over: str, most: int, row: str, column: str) ->
                 x = each(x, v, lambda y, n=n: replace(y, var=n))                        # type: ignore[misc]
             return x
 
-        blocks = []
-        for start, count, size in chunks(extent(loop), most):
-            b = Var(over + "b")
-            some = replace(loop, hi=Int(size), body=subst(loop.body, {over: b * size + start + Var(over)}))
+        def block(count: Expr, size: int, start: int, hi: Expr) -> Stmt:
+            some = replace(loop, hi=hi, body=subst(loop.body, {over: b * size + start + Var(over)}))
             one = both(Alloc(buf, seq(Store(buf, (), Load(total, here)), some, Store(total, here, buf[()]))))
-            blocks.append(For(b.name, Int(0), Int(count), "serial", one))
+            return For(b.name, Int(0), count, "serial", one)
+
+        b = Var(over + "b")
+        if isinstance(loop.hi, Int):
+            blocks = [block(Int(count), size, start, Int(size)) for start, count, size in chunks(loop.hi.value, most)]
+        else:
+            blocks = [block((loop.hi + (most - 1)) // most, most, 0, Bin("min", loop.hi - b * most, Int(most)))]
         return Alloc(total, seq(end(seq(*body[:at]), "_first"), *blocks, end(seq(*body[at + 1:]), "_last")))
 
     return each(s, row, go)
@@ -295,13 +311,13 @@ def stage(s: Stmt, at: str, buf: Buffer, axes: tuple[str, ...], pad: int = 0) ->
                 found.append(e.index)
         if len(found) != 1:
             raise ScheduleError(f"stage {buf.name}: {len(found)} different indices into it inside {at}")
-        extents = [extent(l) for l in loops]
+        extents = [most_of(l) for l in loops]
         packed = Buffer(buf.name + "p", (*extents[:-1], extents[-1] + pad), buf.dtype, "scratch")
         at_ = tuple(Var(l.var) for l in loops)
         copy: Stmt = Store(packed, at_, Load(buf, found[0]))
-        for l, n in reversed(list(zip(loops, extents, strict=True))):
+        for l in reversed(loops):
             own = f"{l.var}_{buf.name}"
-            copy = For(own, Int(0), Int(n), "parallel", subst(copy, {l.var: Var(own)}))
+            copy = For(own, Int(0), l.hi, "parallel", subst(copy, {l.var: Var(own)}))
         return replace(s, body=Alloc(packed, seq(copy, reindex(s.body, buf, packed, lambda _: at_))))
 
     return each(s, at, go)
@@ -311,6 +327,20 @@ def extent(loop: For) -> int:
     if loop.lo != Int(0) or not isinstance(loop.hi, Int):
         raise ScheduleError(f"{loop.var}: the extent is not a number")
     return loop.hi.value
+
+
+def at_most(loop: For) -> int | None:
+    """The most iterations of a loop from 0: its number, or the bound that 0:min(.., n) states."""
+    match loop.hi:
+        case Int(n) | Bin("min", _, Int(n)): return n
+        case _: return None
+
+
+def most_of(loop: For) -> int:
+    n = at_most(loop)
+    if loop.lo != Int(0) or n is None:
+        raise ScheduleError(f"{loop.var}: the extent has no bound")
+    return n
 
 
 def neutral(op: str, dtype: DType) -> Lit:
@@ -354,7 +384,7 @@ def partial_sums(s: Stmt, accs: str | Sequence[str], over: str, lanes: int = 0) 
             raise ScheduleError(f"partial sums of {', '.join(names)}: no loop {over}")
         found = True
         ops = {x.buf.name: x.op for x in walk(body) if isinstance(x, Accum)}
-        n, i = max(map(extent, loops)), (Var(over),)
+        n, i = max(at_most(x) or extent(x) for x in loops), (Var(over),)
         if lanes:
             n = lanes << (-(-n // lanes) - 1).bit_length()
         whole, mine = n, [b for b in registers if b.name in names]
@@ -413,7 +443,7 @@ def dependence(loop: For, reduces: bool = False) -> str | None:
     ranges: dict[str, tuple[int, int]] = {}
     for x in body:
         if isinstance(x, For):
-            ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], x.hi.value - 1 if isinstance(x.hi, Int) else ENDLESS))
+            ranges[x.var] = (0, max(ranges.get(x.var, (0, 0))[1], ENDLESS if (most := at_most(x)) is None else most - 1))
     for name, places in written.items():
         if reduces and len(shared[name]) == 1 and shared[name] <= {"+", "*", "max", "min"}:
             continue

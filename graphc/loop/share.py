@@ -24,7 +24,7 @@ from .ir import (  # isort: skip
     Store, Un, While, children, expressions, seq, walk,
 )
 from .place import launches
-from .schedule import lanes_of, reindex
+from .schedule import at_most, lanes_of, reindex
 
 LAUNCH = 4_000.0                # ns of a launch below which two barriers and cold caches eat what a second thread saves
 STEP = 30_000.0                 # ns of all shared launches below which waking the threads does
@@ -102,6 +102,7 @@ def _spreads(s: Stmt) -> bool:
         case For(_, _, Int(1), "parallel", body): return _spreads(body)
         case For(_, _, _, "parallel", _): return True
         case Seq(body): return any(map(_spreads, body))
+        case If(_, body): return _spreads(body)
         case Alloc(buf, body): return buf.space == "register" and _spreads(body)
         case _: return False
 
@@ -156,10 +157,10 @@ def _apart(a: Stmt, b: Stmt) -> bool:
 def _ranges(s: Stmt) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for x in walk(s):
-        if isinstance(x, For) and isinstance(x.hi, Int) and isinstance(x.lo, Int):
-            low, high = found.get(x.var, (x.lo.value, x.hi.value - 1))
-            found[x.var] = min(low, x.lo.value), max(high, x.hi.value - 1)
-    loose = {x.var for x in walk(s) if isinstance(x, For) and not (isinstance(x.hi, Int) and isinstance(x.lo, Int))}
+        if isinstance(x, For) and (most := at_most(x)) is not None and isinstance(x.lo, Int):
+            low, high = found.get(x.var, (x.lo.value, most - 1))
+            found[x.var] = min(low, x.lo.value), max(high, most - 1)
+    loose = {x.var for x in walk(s) if isinstance(x, For) and not (at_most(x) is not None and isinstance(x.lo, Int))}
     return {v: r for v, r in found.items() if v not in loose}
 
 
@@ -340,5 +341,6 @@ def _touches(launch: Launch) -> list[Touch]:
         r = ref.region
         assert r.where != "arena" or r.offset is not None, f"{r.name} has no place yet"
         start = r.offset or 0
-        found.append(Touch((r.where, r.slot if r.where != "arena" else 0), start, start + r.nbytes, b.name in written))
+        nbytes = r.nbytes if isinstance(r.nbytes, int) else 1       # of a region of its own, all that counts is whether it is the same
+        found.append(Touch((r.where, r.slot if r.where != "arena" else 0), start, start + nbytes, b.name in written))
     return found

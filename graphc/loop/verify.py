@@ -10,7 +10,7 @@ from .ir import (
     Accum, Alloc, Barrier, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps,
     Stmt, Store, Un, Var, While, dtype_of, postorder,
 )
-from .schedule import dependence
+from .schedule import at_most, dependence
 from .text import show
 
 MOST_SIMD = 1 << 10                                             # elements of a simd loop: it is spelt out
@@ -28,7 +28,7 @@ def verify(x: Kernel | Plan) -> None:
             kernel(k)
             require(len(args) == len(k.buffers) and len(sizes) == len(k.sizes), f"launch of {k.name}: {len(args)} regions, {len(sizes)} sizes")
             for b, r in zip(k.buffers, args, strict=True):
-                if isinstance(r.start, Int) and all(isinstance(n, int) for n in b.shape):
+                if isinstance(r.start, Int) and isinstance(r.region.nbytes, int) and all(isinstance(n, int) for n in b.shape):
                     end = r.start.value + math.prod(int(n) for n in b.shape)
                     require(r.start.value >= 0 and end * b.dtype.itemsize <= r.region.nbytes, f"launch of {k.name}: {b.name} does not fit {r.region}")
         case Steps(body):
@@ -110,7 +110,8 @@ class Scope:
             require(count is not None, f"unroll {s.var}: the extent is not a number")
         if s.how == "simd":
             require(not self.simd, f"simd {s.var} inside simd {self.simd}")
-            require(count is None or count <= MOST_SIMD, f"simd {s.var}: {count} is more than {MOST_SIMD}")
+            most = at_most(s)
+            require(most is None or most <= MOST_SIMD, f"simd {s.var}: {most} is more than {MOST_SIMD}")
         if s.how in ("parallel", "simd"):
             why = dependence(s, reduces=s.how == "simd")
             require(why is None, f"{s.how} {s.var}: {why}")

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
 
+from ..core.dims import Dim, Size
 from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.types import TensorType
 from ..ir.node import Node
-from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, subst
+from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, lift, subst
 from .elementwise import ELEMENTWISE, number, philox
 from .fuse import only_ones, root_of, shape_of, unique_put
 
 Index = tuple[Expr, ...]
+Shape = tuple[Size, ...]
 
 
 ORIGIN = Int(0)
@@ -35,9 +38,13 @@ class Home:
     start: Expr = ORIGIN
 
     @property
-    def physical(self) -> tuple[int, ...]:
-        shape = self.type.static_shape
-        return tuple(shape[a] for a in self.order)
+    def physical(self) -> tuple[Size, ...]:
+        return tuple(self.type.shape[a] for a in self.order)
+
+    def buffer(self, name: str) -> Buffer:
+        """As a kernel sees it. A symbolic size must be outermost, so that strides are numbers."""
+        first, rest = self.physical[:1], self.physical[1:]
+        return Buffer(name, (*(str(n) if isinstance(n, Dim) else n for n in first), *map(index, rest)), self.type.dtype)
 
 
 class Reader:
@@ -46,7 +53,7 @@ class Reader:
     def __init__(self, homes: Mapping[Node, Home], constant: Callable[[Node], Home], own: Collection[Node] = ()) -> None:
         self.homes, self.constant, self.own = homes, constant, own      # own: what this kernel computes, so cannot load
         self.lets: dict[Node, Expr] = {}                # nodes of this kernel that have a register at the kernel's own index
-        self.buffers: dict[tuple[str, Expr, tuple[int, ...]], Buffer] = {}
+        self.buffers: dict[tuple[str, Expr, tuple[Size, ...]], Buffer] = {}
         self.refs: list[Ref] = []
         self.memo: dict[tuple[Node, Index], Expr] = {}
 
@@ -54,7 +61,7 @@ class Reader:
         """The kernel's argument for a piece of memory; the same piece under the same shape is one argument."""
         key = (home.region.name, home.start, home.physical)
         if key not in self.buffers:
-            self.buffers[key] = Buffer(f"b{len(self.buffers)}", home.physical, home.type.dtype)
+            self.buffers[key] = home.buffer(f"b{len(self.buffers)}")
             self.refs.append(Ref(home.region, home.start))
         return self.buffers[key]
 
@@ -95,7 +102,7 @@ class Reader:
             case "iota":
                 return _as(ix[attrs["axis"]], n)
             case "size":
-                return Lit(int(attrs["dim"]), i64)
+                return number(attrs["dim"], i64) if isinstance(attrs["dim"], int) else lift(attrs["dim"])
             case "reshape":
                 return self.at(n.inputs[0], _through_ones(shape_of(n), shape_of(n.inputs[0]), ix)) if only_ones(n) else self._alias(n, ix)
             case "permute":
@@ -107,7 +114,7 @@ class Reader:
                 return self.at(n.inputs[0], tuple(i * s + a for i, a, s in zip(ix, attrs["starts"], attrs["steps"])))
             case "flip":
                 shape = shape_of(n)
-                return self.at(n.inputs[0], tuple(Int(shape[a] - 1) - i if a in attrs["axes"] else i for a, i in enumerate(ix)))
+                return self.at(n.inputs[0], tuple(lift(shape[a] - 1) - i if a in attrs["axes"] else i for a, i in enumerate(ix)))
             case "window":
                 at = list(ix[:len(shape_of(n.inputs[0]))])
                 for a, w, s, d in zip(attrs["axes"], ix[len(at):], attrs["strides"], attrs["dilations"]):
@@ -142,9 +149,10 @@ class Reader:
         if root.op.name == "const" and root.attrs["value"].ndim == 0:
             return self.at(root, ())
         flat, at = _flat(shape_of(n), ix), []
-        for m in reversed(shape_of(root)):
+        for m in reversed(shape_of(root)[1:]):
             at.append(flat % m)
             flat = flat // m
+        at.append(flat)
         return self.at(root, tuple(reversed(at)))
 
     def _pad(self, n: Node, ix: Index, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> Expr:
@@ -161,8 +169,8 @@ class Reader:
                 inside = _and(inside, Bin("<=", Int(a), i))
                 j = Bin("max", j, Int(0))
             if b:
-                inside = _and(inside, Bin("<", i, Int(a + m)))
-                j = Bin("min", j, Int(m - 1))
+                inside = _and(inside, Bin("<", i, lift(m + a)))
+                j = Bin("min", j, lift(m - 1))
             at.append(j)
         element = self.at(x, tuple(at))
         return element if inside is None else Select(inside, element, outside)
@@ -172,17 +180,17 @@ class Reader:
         if not xs:
             return number(0, n.tensor.dtype)
         out: Expr | None = None
-        start = sum(shape_of(x)[axis] for x in xs)
+        start: Size = sum((shape_of(x)[axis] for x in xs), start=0)
         for x in reversed(xs):
             m = shape_of(x)[axis]
-            start -= m
+            start = start - m
             j = ix[axis] - start
             if start:
                 j = Bin("max", j, Int(0))
             if out is not None:
-                j = Bin("min", j, Int(m - 1))
+                j = Bin("min", j, lift(m - 1))
             element = self.at(x, (*ix[:axis], j, *ix[axis + 1:]))
-            out = element if out is None else Select(Bin("<", ix[axis], Int(start + m)), element, out)
+            out = element if out is None else Select(Bin("<", ix[axis], lift(start + m)), element, out)
         assert out is not None
         return out
 
@@ -191,16 +199,16 @@ class Reader:
         k = len(shape_of(i))
         return self.at(x, (*ix[:axis], self._index(i, ix[axis:axis + k], shape_of(x)[axis]), *ix[axis + k:]))
 
-    def _index(self, i: Node, ix: Index, size: int) -> Expr:
+    def _index(self, i: Node, ix: Index, size: Size) -> Expr:
         """The value of an index node, clamped to 0..size-1, as an index."""
         return self._clamped(self.at(i, ix), size) if not _checked(i, size) else _wide(self.at(i, ix))
 
-    def _clamped(self, e: Expr, size: int) -> Expr:
+    def _clamped(self, e: Expr, size: Size) -> Expr:
         e = _wide(e)
-        return Bin("min", Bin("max", e, Lit(0, i64)), Lit(max(size - 1, 0), i64))
+        return Bin("min", Bin("max", e, Lit(0, i64)), Lit(max(size - 1, 0), i64) if isinstance(size, int) else lift(size - 1))
 
 
-def _checked(i: Node, size: int) -> bool:
+def _checked(i: Node, size: Size) -> bool:
     """An index that comes out of `check_index` for this size is in range already: the kernel that checks it also clamps it."""
     while i.op.name in ("reshape", "broadcast", "permute"):
         i = i.inputs[0]
@@ -220,13 +228,13 @@ def _and(a: Expr | None, b: Expr) -> Expr:
     return b if a is None else Bin("and", a, b)
 
 
-def _through_ones(new: tuple[int, ...], old: tuple[int, ...], ix: Index) -> Index:
+def _through_ones(new: Shape, old: Shape, ix: Index) -> Index:
     """The index into the old shape, which differs from the new one in axes of size 1 only."""
     rest = [i for i, n in zip(ix, new) if n != 1]
     return tuple(Int(0) if n == 1 else rest.pop(0) for n in old)
 
 
-def _flat(shape: tuple[int, ...], ix: Index) -> Expr:
+def _flat(shape: Shape, ix: Index) -> Expr:
     """The row-major position."""
     at: Expr = Int(0)
     for n, i in zip(shape, ix):
@@ -234,7 +242,7 @@ def _flat(shape: tuple[int, ...], ix: Index) -> Expr:
     return subst(at, {})
 
 
-def variables(prefix: str, shape: tuple[int, ...]) -> tuple[Var, ...]:
+def variables(prefix: str, shape: Shape) -> tuple[Var, ...]:
     return tuple(Var(f"{prefix}{k}") for k in range(len(shape)))
 
 

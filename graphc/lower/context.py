@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..core.dims import Size
 from ..core.target import Target
 from ..ir.node import Node
 from ..loop.contraction import map_schedule
-from ..loop.ir import Alloc, Buffer, For, Int, Stmt, Store, Var, seq
+from ..loop.ir import Alloc, Buffer, For, Int, Stmt, Store, Var, lift, seq
 from ..loop.nest import Argument, Nest, Schedule
 from .access import Home, Reader, variables
 from .fuse import shape_of
@@ -45,10 +46,10 @@ def copy(n: Node, homes: Sequence[Home], ctx: Context) -> Nest:
     return nest("copy", reader, body, map_schedule, names_of(ix, order), ctx.target)
 
 
-def loops(ix: Sequence[Var], shape: Sequence[int], body: Stmt) -> Stmt:
+def loops(ix: Sequence[Var], shape: Sequence[Size], body: Stmt) -> Stmt:
     """Independent iterations, the first variable outermost."""
     for v, n in reversed(list(zip(ix, shape))):
-        body = For(v.name, Int(0), Int(n), "parallel", body)
+        body = For(v.name, Int(0), lift(n), "parallel", body)
     return body
 
 
@@ -56,12 +57,12 @@ def names_of(ix: Sequence[Var], order: Sequence[int]) -> tuple[str, ...]:
     return tuple(ix[a].name for a in order)
 
 
-def serial(ks: Sequence[Var], sizes: Sequence[int], body: Stmt) -> Stmt:
+def serial(ks: Sequence[Var], sizes: Sequence[Size], body: Stmt) -> Stmt:
     """Iterations in order."""
     if 0 in sizes:
         return seq()
     for v, n in reversed(list(zip(ks, sizes))):
-        body = For(v.name, Int(0), Int(n), "serial", body)
+        body = For(v.name, Int(0), lift(n), "serial", body)
     return body
 
 

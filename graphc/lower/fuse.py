@@ -6,10 +6,10 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..core.dims import Size, product
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
@@ -31,19 +31,19 @@ MAX_BUFFERS = 24                                        # of one kernel
 class Group:
     """Stored nodes that one kernel computes, in order; `head` is the first where it is not elementwise."""
 
-    space: tuple[int, ...]
+    space: tuple[Size, ...]
     members: list[Node]
     head: Node | None = None
     closed: bool = False
     reads: set[Node] = field(default_factory=set)       # stored nodes and leaves outside, by whatever index
 
 
-def shape_of(n: Node) -> tuple[int, ...]:
-    return n.type.static_shape if isinstance(n.type, TensorType) else ()
+def shape_of(n: Node) -> tuple[Size, ...]:
+    return n.type.shape if isinstance(n.type, TensorType) else ()
 
 
-def size_of(n: Node) -> int:
-    return math.prod(shape_of(n))
+def size_of(n: Node) -> Size:
+    return product(shape_of(n))
 
 
 def is_alias(n: Node) -> bool:
@@ -115,7 +115,8 @@ def needs_memory(n: Node, k: int) -> bool:
     if name in ("contract", "topk"):
         return True
     if name in ("take", "take_along"):                  # computing what few elements are asked for is less than computing all
-        return k == 0 and size_of(n) > size_of(x)
+        base = beneath(x)
+        return k == 0 and base.op.name not in LEAVES and not is_alias(base) and size_of(n) > size_of(x)
     if name == "reshape":
         return not only_ones(n)
     if name == "random_bits":

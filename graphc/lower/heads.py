@@ -1,13 +1,14 @@
 """Heads that nothing may follow in their kernel: what runs along an axis or writes where data says. One function for each, and a table."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 from ..core.dtype import DType, bool_, i32, i64
 from ..ir.node import Node
 from ..loop.contraction import accesses
-from ..loop.ir import Accum, Alloc, Bin, Bitcast, Buffer, Cast, Check, Expr, For, Int, Lit, Load, Select, Stmt, Store, Var, While, dtype_of, seq
+from ..loop.ir import Accum, Alloc, Bin, Bitcast, Buffer, Cast, Check, Expr, For, Int, Lit, Load, Select, Stmt, Store, Var, While, dtype_of, lift, seq
 from ..loop.schedule import mark, sink, tile
 from .access import Index, highest, variables
 from .context import Context, Made, copy, in_registers, loops, nest, serial
@@ -33,7 +34,7 @@ def _argextremum(n: Node, ctx: Context) -> Made:
         better = Bin("or", better, Bin("and", Bin("!=", v, v), Bin("==", old, old)))
     step = Alloc(new, seq(Store(new, (), element(k + 1)), Store(where, (), Select(better, Cast(k + 1, i64), where[()])),
                           Store(best, (), Select(better, v, old))))
-    body = seq(Store(best, (), element(Int(0))), Store(where, (), Lit(0, i64)), For("k", Int(0), Int(shape[axis] - 1), "serial", step),
+    body = seq(Store(best, (), element(Int(0))), Store(where, (), Lit(0, i64)), For("k", Int(0), lift(shape[axis] - 1), "serial", step),
                *(Store(*reader.place(h, free), where[()]) for h in ctx.results(n)))
     return [nest(n.op.name, reader, loops(free, shape_of(n), Alloc(best, Alloc(where, body))))]
 
@@ -77,7 +78,7 @@ def _topk(n: Node, ctx: Context) -> Made:
         Store(regs["best"], (), Select(pick[()], key, best)), Store(regs["found"], (), Select(pick[()], Cast(i, i64), found)))))
     j = Var("j")
     round_ = seq(Store(regs["best"], (), Lit(-2**63, i64)), Store(regs["found"], (), Lit(-1, i64)),
-                 For("i", Int(0), Int(shape[axis]), "serial", sweep),
+                 For("i", Int(0), lift(shape[axis]), "serial", sweep),
                  Store(regs["last"], (), best), Store(regs["where"], (), found),
                  Store(*reader.place(values, index(j)), reader.at(x, index(Load(regs["found"], ())))),
                  Store(*reader.place(indices, index(j)), found))
@@ -93,7 +94,7 @@ def _argsort(n: Node, ctx: Context) -> Made:
     """
     (x,) = n.inputs
     axis, shape = n.attrs["axis"], shape_of(x)
-    size, others = shape[axis], tuple(m for a, m in enumerate(shape) if a != axis)
+    size, others = operator.index(shape[axis]), tuple(m for a, m in enumerate(shape) if a != axis)
     reader, free = ctx.reader(), variables("i", others)
     homes = ctx.results(n)
 
@@ -140,7 +141,7 @@ def _cumsum(n: Node, ctx: Context) -> Made:
     axis, shape, dtype = n.attrs["axis"], shape_of(x), n.tensor.dtype
     reader, ix = ctx.reader(), variables("i", shape)
     acc, k = Buffer("acc", (), dtype, "register"), ix[axis]
-    at = (*ix[:axis], Int(shape[axis] - 1) - k if n.attrs["reverse"] else k, *ix[axis + 1:])
+    at = (*ix[:axis], lift(shape[axis] - 1) - k if n.attrs["reverse"] else k, *ix[axis + 1:])
     run = serial((k,), (shape[axis],), seq(Accum(acc, (), reader.at(x, at)), *(Store(*reader.place(h, at), acc[()]) for h in ctx.results(n))))
     free = [v for v in ix if v is not k]
     body = loops(free, [m for a, m in enumerate(shape) if a != axis], Alloc(acc, seq(Store(acc, (), number(0, dtype)), run)))
@@ -196,7 +197,7 @@ def _put_along(n: Node, ctx: Context) -> Made:
 def _check_index(n: Node, ctx: Context) -> Made:
     """The index where it is in range; a failure where it is not. What is stored is clamped, so nothing that reads it can go astray."""
     (i,) = n.inputs
-    size, shape = n.attrs["size"], shape_of(n)
+    size, shape = operator.index(n.attrs["size"]), shape_of(n)
     reader, ix = ctx.reader(), variables("i", shape)
     dtype = n.tensor.dtype
     value = Buffer("value", (), dtype, "register")

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import GraphError
+from ..core.dims import Dim, Size, parse
 from ..core.target import Target
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
@@ -53,10 +54,11 @@ class Program:
     prints: list[str]                                   # labels
     checks: list[Check]                                 # status k is checks[k - 1]
     homes: dict[Node, Home] = field(default_factory=dict)
+    below: int = 0                                      # which symbolic sizes must be, so that the bits are those of a plan made for them; 0: any
 
 
 def lower(graph: Graph, target: Target, fixed: Mapping[int, Order]) -> Program:
-    """The plan of a graph with static shapes. `fixed`: the orders of the states whose memory lies already."""
+    """The plan of a graph. Raises UnknownSize where a symbolic size must be a number. `fixed`: the orders of the states whose memory lies already."""
     return _Lowering(graph, target, fixed).program()
 
 
@@ -68,6 +70,7 @@ class _Names:
         self.constants: list[Array] = []
         self.checks: list[Check] = []
         self.loops = 0
+        self.below = 0                                  # a bound of every symbolic size, for the bits' sake; 0: none
 
     def kernel(self, hint: str) -> str:
         self.kernels += 1
@@ -78,8 +81,8 @@ class _Names:
         return f"t{self.regions}_{hint}"
 
 
-def nbytes(t: TensorType) -> int:
-    return int(np.prod(t.static_shape, dtype=np.int64)) * t.dtype.itemsize
+def nbytes(t: TensorType) -> Size:
+    return t.size * t.dtype.itemsize
 
 
 class _Lowering:
@@ -128,7 +131,7 @@ class _Lowering:
             self.sink(o, Home(Region(f"result{k}", "result", nbytes(o.tensor), k), o.tensor, identity(o)))
         plan = self.plan(gs, reads, {s.read: h for s, h in zip(g.states, states)})
         return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in outputs], [n.attrs["label"] for n in prints],
-                       self.names.checks, self.homes)
+                       self.names.checks, self.homes, self.names.below)
 
     def sink(self, n: Node, home: Home) -> None:
         """The value of n must end in this memory: written by n's own kernel where it can be, else copied."""
@@ -238,6 +241,9 @@ class _Lowering:
             neighbours = list(run)
             nests = [x for x in neighbours if isinstance(x, Nest)]
             here = Counter(name for x in nests for name in _regions(x))
+            if names := {d for x in nests for n in x.sizes for d in dim_names(n)}:
+                nests, end = rows.symbolic(nests, names, self.target)
+                self.names.below = min(end or self.names.below, self.names.below or end)
             fused = rows.fuse(nests, {r for r in private if here[r] == touched[r]}, self.target)
             out += [x.launch(self.names.kernel(x.hint)) for x in fused] or [x for x in neighbours if not isinstance(x, Nest)]
         return Steps(tuple(out))
@@ -247,7 +253,7 @@ class _Lowering:
     def _scan(self, n: Node, ctx: Context) -> list[Plan | Nest]:
         """A loop of the plan around the plan of the body. Carries lie where the result is expected; a step writes the new ones beside them first."""
         body, carries, xs, length = (n.attrs[k] for k in ("body", "carries", "xs", "length"))
-        reverse = n.attrs.get("reverse", False)
+        reverse, length = n.attrs.get("reverse", False), index(length)
         homes = self.items[n]
         finals, stacked, histories = homes[:carries], homes[carries:carries + len(body.outputs) - carries], homes[len(body.outputs):]
         used = {g.attrs["index"] for g in self.gets.get(n, ())}
@@ -262,7 +268,7 @@ class _Lowering:
 
         def row(home: Home) -> Home:
             inner = TensorType(home.type.shape[1:], home.type.dtype)
-            return Home(home.region, inner, tuple(range(inner.rank)), home.start + at * (nbytes(inner) // inner.dtype.itemsize))
+            return Home(home.region, inner, tuple(range(inner.rank)), home.start + at * index(inner.size))
 
         inside = _Lowering(body, self.target, {}, self.names)
         for leaf, home in zip(body.inputs, (*finals, *map(row, given[:xs]), *given[xs:])):
@@ -302,13 +308,12 @@ def _regions(x: Plan | Nest) -> set[str]:
     return {ref.region.name for ref in (x.refs if isinstance(x, Nest) else [ref for y in launches(x) for ref in y.args])}
 
 
+def dim_names(size: str) -> frozenset[str]:
+    """The names in the text of a symbolic size."""
+    n = parse(size)
+    return n.names if isinstance(n, Dim) else frozenset()
+
+
 def _checks(n: Node) -> bool:
     """Can computing this node fail?"""
     return n.op.name == "check_index" or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))
-
-
-def refuse_symbolic(graph: Graph) -> None:
-    """Native code needs numbers for sizes: the caller binds them first."""
-    for n in topo((*graph.roots, *graph.leaves)):
-        if isinstance(n.type, TensorType) and not n.type.is_static:
-            raise GraphError(f"{n.type} has a symbolic size, and native code is made for fixed ones", op=n.op, fix="bind the sizes first")

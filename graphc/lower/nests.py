@@ -1,16 +1,17 @@
 """A group as loop nests: what a kernel computes, before any schedule says how. Maps and open heads; `heads` has those that nothing follows."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from ..core.dtype import DType, bool_
 from ..ir.node import Node
 from ..loop.contraction import map_schedule, matmul_schedule, reduce_schedule
-from ..loop.ir import Accum, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, seq
+from ..loop.ir import Accum, Bin, Buffer, Expr, Int, Lit, Select, Stmt, Store, Var, lift, seq
 from ..loop.nest import Nest
 from ..ops.contract import free_axes
-from .access import Index, Reader, highest, lowest, variables
+from .access import Index, Reader, Shape, highest, lowest, variables
 from .context import Context, Made, in_registers, loops, names_of, nest, serial
 from .elementwise import number
 from .fuse import REDUCE, Group, is_head, shape_of
@@ -130,11 +131,11 @@ def _reduce(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     return nest(n.op.name, reader, body, reduce_schedule, names_of(free, order), tuple(k.name for k in ks), ctx.target)
 
 
-def _inner_order(reader: Reader, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _inner_order(reader: Reader, shape: Shape) -> tuple[int, ...]:
     """The axes of a reduction's operand, outermost first, as they lie in the first whole operand that is read."""
     for (_, _, physical), ref in zip(reader.buffers, reader.refs):
         for h in reader.homes.values():
-            if h.region is ref.region and sorted(h.type.shape) == sorted(shape) and h.physical == physical:
+            if h.region is ref.region and Counter(h.type.shape) == Counter(shape) and h.physical == physical:
                 return h.order
     return tuple(range(len(shape)))
 
@@ -153,8 +154,8 @@ def _fold(g: Group, ctx: Context, order: tuple[int, ...]) -> Nest:
     for w, a, s, d in zip(offsets, axes, n.attrs["strides"], n.attrs["dilations"]):
         last = (shape[a] - 1) * s
         start = j[a] - w * d
-        inside = Bin("and", Bin("<=", w * d, j[a]), Bin("<=", start, Int(last)))
-        start = Bin("min", Bin("max", start, Int(0)), Int(last))
+        inside = Bin("and", Bin("<=", w * d, j[a]), Bin("<=", start, lift(last)))
+        start = Bin("min", Bin("max", start, Int(0)), lift(last))
         if s > 1:
             inside = Bin("and", inside, Bin("==", start % s, Int(0)))
         at[a] = start // s

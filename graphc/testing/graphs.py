@@ -110,7 +110,7 @@ def _contract(rng: random.Random, pool: list[Node]) -> Node:
     x = rng.choice(pool)
     y: Any = _mate(rng, pool, x)
     rank = x.tensor.rank
-    if not rank or (rank == 3 and x.tensor.size > 60):    # type: ignore[operator]
+    if not rank or (rank == 3 and x.tensor.size > 60):
         return elementwise.sin(x)
     if rank == 3:
         out = contract.contract(x, y, contracting=((1,), (1,)), batch=((0,), (0,)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..core.dims import nominal
 from ..ir.node import Graph, Node
 from ..ir.op import REGISTRY
 from ..ir.walk import topo
@@ -188,7 +189,7 @@ def _steps(plan: Plan) -> Iterator[Launch | Loop]:
 
 def _buffers(found: Sequence[tuple[str, Region, bool]]) -> tuple[str, str]:
     """All the buffers between two kernels: the largest as a label, the rest in the tooltip."""
-    found = sorted(found, key=lambda x: -x[1].nbytes)
+    found = sorted(found, key=lambda x: -nominal(x[1].nbytes))
     label = found[0][0]
     if len(found) > 1:
         label = f"{len(found)} scalars" if all(t.endswith("[]") for t, _, _ in found) else f"{label} and {len(found) - 1} more"

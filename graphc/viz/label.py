@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.dims import Size
 from ..ir.node import Graph, Info, Node
 from ..ir.text import literal, number
 
@@ -42,8 +43,10 @@ def _unprintable(c: str) -> bool:
     return unicodedata.category(c) in ("Cc", "Cs", "Cn") or c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def nbytes_text(n: int) -> str:
-    """1536 → 1.5 KiB."""
+def nbytes_text(n: Size) -> str:
+    """1536 → 1.5 KiB; a symbolic size as it is."""
+    if not isinstance(n, int):
+        return f"{n} B"
     size, unit = float(n), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
