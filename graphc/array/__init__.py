@@ -29,7 +29,7 @@ from .activations import (
     silu,
     softplus,
 )
-from .control import scan
+from .control import fori_loop, scan
 from .creation import (
     arange,
     asarray,
@@ -220,7 +220,7 @@ __all__ = [  # noqa: RUF022
     "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "can_cast",
     "cbrt", "ceil", "check_index", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "cumulative_prod",
     "cumulative_sum", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo",
-    "flatten", "flip", "floor", "floor_divide", "fold", "from_dlpack", "from_numpy", "full", "full_like", "gather", "gelu", "greater",
+    "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like", "gather", "gelu", "greater",
     "greater_equal", "hypot", "iinfo", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "leaky_relu", "less", "less_equal", "linear",
     "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor",
     "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "ndtr", "negative",

@@ -1,79 +1,194 @@
-"""Loops that stay loops: `scan` is one node whose body is traced once."""
+"""Loops that stay loops: `scan` and `fori_loop`. The body is traced once, and is one node however often it runs."""
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..core.dtype import f32
+from ..core.dims import Size
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
-from ..ir.node import Graph
+from ..ir.node import Graph, Node
+from ..ir.walk import substitute
 from ..ops import control as ops
+from ..ops import movement
+from ..ops.leaf import input_
+from ..ops.tuples import get
 from ..trace import tree
-from ..trace.apply import apply_several
-from ..trace.broadcast import as_tensor, cast
-from ..trace.tape import current
+from ..trace.apply import apply_graph
+from ..trace.broadcast import as_tensor
 from ..trace.tensor import Tensor
-from ..trace.tracer import Tracer
+from .bodies import agreed, captures, is_tensor, settled, strong, traced
 
 
-def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
-    """A loop over the first axis of xs: `carry, y = f(carry, x)` for each slice; gives (last carry, the y's stacked).
+def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1,
+         checkpoint: int | str | None = None) -> tuple[Any, Any]:
+    """A loop over the first axis of xs: `carry, y = f(carry, x)` for each slice; gives (last carry, the y's stacked). JAX's.
 
-    init, xs and y are tensors or trees of them (xs may be None, then `length` says how often). f is traced once, so it must be pure: it may
-    read parameters and other tensors from outside, and write none. Gradients flow through the loop.
+    init, xs and y are tensors or trees of them; each may be None (without xs, `length` says how often), and no steps at all give (init, nothing). reverse
+    goes from the last slice to the first; y's stand where their slices stood. f is traced once, so it must be pure: it may read parameters and other
+    tensors from outside, and write none. The carry keeps its structure, shapes and dtypes.
+
+    Gradients flow through the loop. For them the carries of all n steps are kept; with `checkpoint=k` those of every k-th step only, and k at a time are
+    computed again: memory for n/k + k carries ("sqrt": k = √n), for one more forward pass. `unroll=k` writes k steps into one turn of the loop (True: no
+    loop at all), which saves the loop's own nanoseconds and costs compile time.
 
     >>> import graphc as gx
     >>> gx.scan(lambda c, x: (c + x, c * x), gx.tensor(0.0), gx.tensor([1.0, 2.0, 3.0]))
     (tensor(6.), tensor([0., 2., 9.]))
     """
-    carries, carry_tree = tree.flatten(init, _is_leaf)
-    slices, xs_tree = tree.flatten(xs, _is_leaf)
-    carries, slices = [_strong(c) for c in carries], [as_tensor(x) for x in slices]
-    n = _length(slices, length)
-    body_tracer = Tracer(current.tracer, is_body=True)
-    requires = current.grad and any(t.requires_grad for t in (*carries, *slices))
-    with body_tracer.running():
-        leaves = [body_tracer.input(f"carry{k}", c.type) for k, c in enumerate(carries)]
-        leaves += [body_tracer.input(f"x{k}", TensorType(x.shape[1:], x.dtype)) for k, x in enumerate(slices)]
-        values = [Tensor.from_node(node, requires_grad=requires and node.tensor.dtype.is_float) for node in leaves]
-        body_tracer.active.update(leaf for leaf, v in zip(leaves, values) if v.requires_grad)
+    carries, carry_tree = tree.flatten(init, is_tensor)
+    slices, xs_tree = tree.flatten(xs, is_tensor)
+    carries, slices = [strong(c) for c in carries], [as_tensor(x) for x in slices]
+    n = _length(slices, tree.paths(xs_tree, "xs"), length)
+    turn, inner = _chunk(n, unroll, checkpoint)
+    names = tree.paths(carry_tree, "carry")
+    types = [(f"carry{k}", c.type) for k, c in enumerate(carries)] + [(f"x{k}", TensorType(x.shape[1:], x.dtype)) for k, x in enumerate(slices)]
+
+    def run(values: list[Tensor]) -> Any:
         result = f(carry_tree.unflatten(values[:len(carries)]), xs_tree.unflatten(values[len(carries):]))
         if not isinstance(result, tuple) or len(result) != 2:
             raise GraphError(f"the body of scan returns (carry, y), got {type(result).__name__}", op="scan", at=user_loc(), fix="return carry, None")
-        after, after_tree = tree.flatten(result[0], _is_leaf)
-        ys, ys_tree = tree.flatten(result[1], _is_leaf)
-        if after_tree != carry_tree:
-            raise GraphError("the body of scan returns a carry of another structure than it takes", op="scan", at=user_loc(),
-                             why=f"{after_tree} is not {carry_tree}")
-        after = [a if isinstance(a, Tensor) and not a.weak else cast(as_tensor(a), c.dtype) for a, c in zip(after, carries)]
-        outs = [t.node() for t in (*after, *map(_strong, ys))]
-    captured = list(body_tracer.captured.values())
-    body = Graph((*leaves, *(node for node, _ in captured)), tuple(outs), name=getattr(f, "__name__", "body"))
-    consts = [outer for _, outer in captured]
-    out = apply_several(ops.scan, *carries, *slices, *consts, body=body, carries=len(carries), xs=len(slices), length=n, reverse=reverse)
-    return carry_tree.unflatten(list(out[:len(carries)])), ys_tree.unflatten(list(out[len(carries):len(carries) + len(ys)]))
+        same_tree("scan", tree.flatten(result[0], is_tensor)[1], carry_tree)
+        return result
+
+    body = traced(f, [*carries, *slices], types, run)
+    after = [agreed("scan", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
+    ys = [settled(body, k) for k in range(len(carries), len(body.outputs))]
+    consts = captures(body)
+    whole = _Loop(body.closed(consts, (*after, *ys)), len(carries), len(slices), n, reverse)
+    out = apply_graph(lambda *nodes: whole.run(nodes, turn, inner), *carries, *slices, *consts.values())
+    return carry_tree.unflatten(out[:len(carries)]), body.tree.children[1].unflatten(out[len(carries):])
 
 
-def _is_leaf(x: Any) -> bool:
-    return isinstance(x, Tensor)
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, unroll: int | bool = 1) -> Any:
+    """`for i in range(lower, upper): carry = body(i, carry)`, as one loop; gives the last carry. JAX's.
+
+    i is an i64 tensor. The carry is a tensor or a tree of them that keeps its structure, shapes and dtypes. The bounds are Python integers.
+
+    >>> import graphc as gx
+    >>> gx.fori_loop(1, 5, lambda i, c: c * i, gx.tensor(1)).item()
+    24
+    """
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if not isinstance(bound, int) or isinstance(bound, bool):
+            raise GraphError(f"fori_loop: {name} is {type(bound).__name__}, not an integer", op="fori_loop", at=user_loc())
+
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+        i, c = carry
+        return (i + 1, body(i, c)), None
+
+    step.__name__ = getattr(body, "__name__", "body")
+    return scan(step, (as_tensor(lower), init), None, length=max(upper - lower, 0), unroll=unroll)[0][1]
 
 
-def _strong(x: Any) -> Tensor:
-    """A Tensor with a dtype of its own: a Python number as f32 or i64."""
-    x = as_tensor(x)
-    return cast(x, f32) if x.weak and x.dtype.is_float else x
+def same_tree(what: str, got: tree.TreeDef, want: tree.TreeDef) -> None:
+    """Raise unless the carry that a body returns has the structure of the one it takes."""
+    if got != want:
+        raise GraphError(f"the body of {what} returns a carry of another structure than it takes", op=what, at=user_loc(),
+                         why=f"{_spelt(got)} is not {_spelt(want)}", fix="return the carry in the same containers")
 
 
-def _length(xs: list[Tensor], length: int | None) -> int:
-    for x in xs:
+def _spelt(t: tree.TreeDef) -> str:
+    return "(" + ", ".join(tree.paths(t, "carry")) + ")"
+
+
+def _length(xs: Sequence[Tensor], names: Sequence[str], length: int | None) -> Size:
+    found: tuple[Size, str] | None = None if length is None else (length, "length")
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
+        raise GraphError(f"scan: length is {length!r}, not a number of steps", op="scan", at=user_loc(), fix="an integer, 0 or more")
+    for x, name in zip(xs, names, strict=True):
         if not x.shape:
-            raise GraphError("scan over a tensor of rank 0", op="scan", at=user_loc())
-        if length is not None and x.shape[0] != length:
-            raise GraphError(f"scan of length {length} over {x.type}", op="scan", at=user_loc(), why=f"its first axis is {x.shape[0]}")
-        length = x.shape[0]
-    if length is None:
+            raise GraphError(f"scan over a tensor of rank 0: {name}", op="scan", at=user_loc(), why="the steps are the slices along the first axis",
+                             fix="read it from inside the body, or carry it")
+        if found is not None and x.shape[0] != found[0]:
+            raise GraphError(f"scan over different lengths: {found[1]} says {found[0]} steps, {name} is {x.type}", op="scan", at=user_loc(),
+                             fix="equal first axes; what is the same at every step is read from inside the body")
+        found = found or (x.shape[0], name)
+    if found is None:
         raise GraphError("scan without xs needs a length", op="scan", at=user_loc(), fix="scan(f, init, None, length=10)")
-    return length
+    return found[0]
 
+
+def _chunk(n: Size, unroll: int | bool, checkpoint: int | str | None) -> tuple[int, str]:
+    """How many steps one turn of the outer loop makes, and how: "spelt" out, or by a "loop" of its own."""
+    if not isinstance(unroll, int) or (unroll < 1 and unroll is not False):
+        raise GraphError(f"scan: unroll is {unroll!r}", op="scan", at=user_loc(), fix="the number of steps in a turn, or True for no loop at all")
+    if not (checkpoint is None or checkpoint == "sqrt" or (isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint > 0)):
+        raise GraphError(f"scan: checkpoint is {checkpoint!r}", op="scan", at=user_loc(), fix='"sqrt", or after how many steps a carry is kept')
+    unrolled = unroll is True or unroll > 1
+    if not unrolled and checkpoint is None:
+        return 1, "loop"
+    if unrolled and checkpoint is not None:
+        raise GraphError("scan: unroll and checkpoint together", op="scan", at=user_loc(), fix="a scan with unroll= in the body of one with checkpoint=")
+    if not isinstance(n, int):
+        raise GraphError(f"a scan over the symbolic size {n} cannot be cut into pieces", op="scan", at=user_loc(), fix="a fixed size, or neither of them")
+    if unrolled:
+        return (n if unroll is True else unroll), "spelt"
+    return (math.isqrt(max(n - 1, 0)) + 1 if isinstance(checkpoint, str) else checkpoint or 1), "loop"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """A scan to be: its closed body (carries, slices, what it reads → carries, ys), and how often it runs."""
+
+    body: Graph
+    carries: int
+    xs: int
+    length: Size
+    reverse: bool
+
+    def run(self, operands: Sequence[Node], turn: int, how: str) -> tuple[Node, ...]:
+        """The last carries and the stacked ys, by a loop whose turns make `turn` steps each; the steps left over are a loop behind it."""
+        n = self.length
+        if turn <= 1 or n == 0 or (how == "loop" and isinstance(n, int) and turn >= n):
+            return self.scan(self.body, operands, n)
+        assert isinstance(n, int)
+        if turn >= n:
+            return self.spelt(operands, n)
+        carries, xs, rest = self.parts(operands)
+        left = n % turn
+        whole, behind = (slice(left, n), slice(0, left)) if self.reverse else (slice(0, n - left), slice(n - left, n))
+        chunks = [movement.reshape(_rows(x, whole), shape=(n // turn, turn, *x.tensor.shape[1:])) for x in xs]
+        out = self.scan(self.turn(turn, how), (*carries, *chunks, *rest), n // turn)
+        last, ys = out[:self.carries], [movement.reshape(y, shape=(n - left, *y.tensor.shape[2:])) for y in out[self.carries:]]
+        if not left:
+            return (*last, *ys)
+        out = self.scan(self.body, (*last, *(_rows(x, behind) for x in xs), *rest), left)
+        more = out[self.carries:]
+        return (*out[:self.carries], *(movement.concat(*pair, axis=0) for pair in (zip(more, ys) if self.reverse else zip(ys, more))))
+
+    def parts(self, operands: Sequence[Node]) -> tuple[Sequence[Node], Sequence[Node], Sequence[Node]]:
+        """Carries, slices, what the body reads."""
+        c = self.carries
+        return operands[:c], operands[c:c + self.xs], operands[c + self.xs:]
+
+    def turn(self, k: int, how: str) -> Graph:
+        """A body that makes k steps, on slices of k rows."""
+        carries, xs, rest = ([i.tensor for i in part] for part in self.parts(self.body.inputs))
+        types = (*carries, *(TensorType((k, *x.shape), x.dtype) for x in xs), *rest)
+        leaves = tuple(input_(name=i.attrs["name"], shape=t.shape, dtype=t.dtype) for i, t in zip(self.body.inputs, types))
+        return Graph(leaves, self.spelt(leaves, k) if how == "spelt" else self.scan(self.body, leaves, k), name=f"{self.body.name}_{k}")
+
+    def scan(self, body: Graph, operands: Sequence[Node], n: Size) -> tuple[Node, ...]:
+        loop = ops.scan(*operands, body=body, carries=self.carries, xs=self.xs, length=n, reverse=self.reverse)
+        return tuple(get(loop, index=k) for k in range(len(body.outputs)))
+
+    def spelt(self, operands: Sequence[Node], n: int) -> tuple[Node, ...]:
+        """All n steps, one after the other."""
+        carries, xs, rest = self.parts(operands)
+        rows: list[Sequence[Node]] = []
+        for t in reversed(range(n)) if self.reverse else range(n):
+            now = [movement.reshape(_rows(x, slice(t, t + 1)), shape=x.tensor.shape[1:]) for x in xs]
+            outs = substitute(self.body.outputs, dict(zip(self.body.inputs, (*carries, *now, *rest))))
+            carries = outs[:self.carries]
+            rows.append([movement.reshape(y, shape=(1, *y.tensor.shape)) for y in outs[self.carries:]])
+        ys = zip(*(rows[::-1] if self.reverse else rows))
+        return (*carries, *(movement.concat(*parts, axis=0) for parts in ys))
+
+
+def _rows(x: Node, rows: slice) -> Node:
+    shape = x.tensor.shape
+    return movement.slice_(x, starts=(rows.start, *(0 for _ in shape[1:])), stops=(rows.stop, *shape[1:]), steps=(1,) * len(shape))

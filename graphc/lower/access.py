@@ -19,7 +19,7 @@ from ..core.types import TensorType
 from ..ir.node import Node
 from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, lift, subst
 from .elementwise import ELEMENTWISE, number, philox
-from .fuse import only_ones, root_of, shape_of, unique_put
+from .fuse import memory_of, only_ones, shape_of, unique_put
 
 Index = tuple[Expr, ...]
 Shape = tuple[Size, ...]
@@ -86,7 +86,7 @@ class Reader:
             return None
         if n in self.homes:
             return self.homes[n]
-        h = self.homes.get(root_of(n))
+        h = self.homes.get(memory_of(n))
         if h is None or h.order != tuple(range(len(h.order))):
             return None
         return Home(h.region, n.tensor, tuple(range(n.tensor.rank)), h.start)
@@ -145,7 +145,7 @@ class Reader:
 
     def _alias(self, n: Node, ix: Index) -> Expr:
         """A reshape of a constant, or of memory that lies in another order: its position, taken apart again."""
-        root = root_of(n)
+        root = memory_of(n)
         if root.op.name == "const" and root.attrs["value"].ndim == 0:
             return self.at(root, ())
         flat, at = _flat(shape_of(n), ix), []

@@ -180,8 +180,15 @@ def reads_of(n: Node, stored: set[Node]) -> Reads:
     return Reads(tuple(here), tuple(elsewhere))
 
 
+def memory_of(n: Node) -> Node:
+    """The node whose memory a reshape is: a result of its own, where an op has several."""
+    while n.op.name == "reshape" and not only_ones(n):
+        n = n.inputs[0]
+    return n
+
+
 def root_of(n: Node) -> Node:
-    """The node whose memory an alias is."""
+    """The node that writes the memory an alias is."""
     while is_alias(n):
         n = n.inputs[0]
     return n

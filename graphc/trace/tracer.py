@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from .scalar import Source
     from .tensor import Tensor
 
-__all__ = ["Cell", "GradEntry", "Tracer", "bump", "depends", "on_failure", "phase", "scope"]
+__all__ = ["BodyKind", "Cell", "GradEntry", "Tracer", "bump", "depends", "on_failure", "phase", "scope"]
+
+
+BodyKind = Literal["loop", "branch", "vmap"]
 
 
 class Cell:
@@ -59,7 +62,7 @@ class Tracer(Tape):
     __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "captured", "cells", "constants", "depends_on", "effects",
                  "grads", "is_body", "names", "parent", "phases", "recorder", "scalars", "scopes", "undo")
 
-    def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: Literal["loop", "vmap"] = "loop") -> None:
+    def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: BodyKind = "loop") -> None:
         super().__init__()
         self.body = body                                # of what this is the body: for the words of errors
         self.parent = parent
@@ -135,9 +138,13 @@ class Tracer(Tape):
                                  why="each example would write its own value, and a state has one",
                                  fix="draw random numbers outside, a row for each example, and hand them in" if storage.name.startswith("random.") else
                                      "return the new values, and write what becomes of them (their mean, say) after vmap")
+            if self.is_body and self.body == "branch":
+                raise GraphError(f"the state {storage.name or storage.type} would be written inside a branch", at=user_loc(),
+                                 why="a branch of cond or switch is pure: what it computes is what it returns",
+                                 fix="return the new value from every branch, and write it outside")
             if self.is_body:
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a loop body", at=user_loc(),
-                                 why="the body of a scan is pure: what changes must be a carry", fix="carry it: scan(f, (h, state), xs)")
+                                 why="the body of a loop is pure: what changes must be a carry", fix="carry it: scan(f, (h, state), xs)")
             found = self.cells[storage] = Cell(self.input(self.state_name(storage), storage.type))
         return found
 

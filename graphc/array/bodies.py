@@ -1,0 +1,94 @@
+"""Bodies of control flow: a function traced once, on leaves of its own, into a closed graph.
+
+What the function reads from outside is *captured*: it becomes an input of the graph, and an operand of the op. Functions that must take the same operands
+(the branches of a `cond`, the test and the body of a `while_loop`) are traced apart and closed over what any of them captured.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.dtype import f32, promote_scalar
+from ..core.errors import GraphError
+from ..core.loc import user_loc
+from ..core.types import TensorType
+from ..ir.node import Graph, Node
+from ..ops import elementwise
+from ..ops.leaf import input_
+from ..trace import tree
+from ..trace.broadcast import as_tensor, cast
+from ..trace.tape import current
+from ..trace.tensor import Tensor
+from ..trace.tracer import BodyKind, Tracer
+
+NUMBER: dict[str, bool | int | float] = {"bool": False, "int": 0, "uint": 0, "float": 0.0}
+Captured = dict[Hashable, tuple[Node, Tensor]]          # key → (the input of the body, the Tensor outside)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A traced function: its inputs, the nodes that it returned and which of them are Python's numbers, the tree of what it returned, what it captured."""
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    weak: tuple[bool, ...]
+    tree: tree.TreeDef
+    captured: Captured
+
+    def closed(self, over: Mapping[Hashable, Tensor], outputs: Sequence[Node] | None = None) -> Graph:
+        """The graph that takes the inputs, then `over` in its order; what this body does not read it is given all the same."""
+        more = [self.captured[key][0] if key in self.captured else input_(name=t.name, shape=t.shape, dtype=t.dtype) for key, t in over.items()]
+        return Graph((*self.inputs, *more), self.outputs if outputs is None else tuple(outputs), name=self.name)
+
+
+def captures(*bodies: Body) -> dict[Hashable, Tensor]:
+    """What the bodies read from outside, each once."""
+    return {key: outer for b in bodies for key, (_, outer) in b.captured.items()}
+
+
+def traced(f: Callable[..., Any], given: Sequence[Tensor], types: Sequence[tuple[str, TensorType]], run: Callable[[list[Tensor]], Any],
+           kind: BodyKind = "loop") -> Body:
+    """Trace `run(tensors of these types)`: it calls f, and gives a tree of Tensors. `given`: what the body will be run on, for whether it has gradients."""
+    tracer = Tracer(current.tracer, is_body=True, body=kind)
+    requires = current.grad and any(t.requires_grad for t in given)
+    with tracer.running():
+        leaves = [tracer.input(name, t) for name, t in types]
+        values = [Tensor.from_node(node, requires_grad=requires and node.tensor.dtype.is_float) for node in leaves]
+        tracer.active.update(leaf for leaf, v in zip(leaves, values) if v.requires_grad)
+        flat, out_tree = tree.flatten(run(values), is_tensor)
+        tensors = [as_tensor(t) for t in flat]
+        weak = tuple(t.weak for t in tensors)
+        outputs = tuple(t.node() for t in tensors)
+    name = getattr(f, "__name__", "body")
+    return Body("body" if name == "<lambda>" else name, tuple(leaves), outputs, weak, out_tree, tracer.captured)
+
+
+def is_tensor(x: Any) -> bool:
+    return isinstance(x, Tensor)
+
+
+def strong(x: Any) -> Tensor:
+    """A Tensor with a dtype of its own: a Python number as f32 or i64."""
+    x = as_tensor(x)
+    return cast(x, f32) if x.weak and x.dtype.is_float else x
+
+
+def settled(body: Body, k: int) -> Node:
+    """Output k with a dtype of its own, as `strong` gives it."""
+    node = body.outputs[k]
+    return elementwise.cast(node, dtype=f32) if body.weak[k] and node.tensor.dtype.is_float else node
+
+
+def agreed(what: str, body: Body, k: int, like: TensorType, name: str) -> Node:
+    """Output k as the carry of that type and name: a Python number takes the dtype; what else differs is an error."""
+    node = body.outputs[k]
+    if node.type != like and body.weak[k] and like.shape == () and promote_scalar(like.dtype, NUMBER[node.tensor.dtype.kind]) is like.dtype:
+        node = elementwise.cast(node, dtype=like.dtype)
+    if node.type != like:
+        got = settled(body, k).tensor
+        fix = (f".astype({like.dtype.name!r}) what the body returns, or .astype({got.dtype.name!r}) what it starts with" if got.shape == like.shape else
+               "give the first value the shape that the body returns")
+        raise GraphError(f"{what}: {name} starts as {like} and becomes {got}", op=what, at=user_loc(), why="what goes round keeps its shape and dtype", fix=fix)
+    return node
