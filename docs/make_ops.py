@@ -35,7 +35,7 @@ FAMILIES: dict[Family, str] = {
     "cast": "Conversion", "movement": "Movement", "reduce": "Along axes", "contract": "Contraction", "index": "Indexing by data",
     "random": "Random bits", "tuple": "Several results", "control": "Control flow", "effect": "Effects", "linalg": "Linear algebra",
 }
-KINDS = {"floats": ("float",), "integers": ("int", "uint"), "bool": ("bool",)}
+KINDS = {"floats": ("float",), "integers": ("int", "uint"), "bool": ("bool",), "halves": ("half",)}
 
 
 def accepted(op: Op) -> Iterator[DType]:

@@ -13,7 +13,9 @@ from .array import *  # noqa: F403
 from .array.info import namespace_info as __array_namespace_info__  # noqa: F401
 from .core.dims import Dim
 from .core.dtype import DType
+from .core.dtype import bf16 as bfloat16
 from .core.dtype import bool_ as bool
+from .core.dtype import f16 as float16
 from .core.dtype import f32 as float32
 from .core.dtype import f64 as float64
 from .core.dtype import i8 as int8
@@ -45,7 +47,7 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 
-long, double, newaxis = int64, float64, None
+half, long, double, newaxis = float16, int64, float64, None
 
 _provide_namespace(sys.modules[__name__])
 
@@ -63,7 +65,7 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
 __all__ = [
     *_array.__all__,
     "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd",
-    "bool", "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float32", "float64", "grad", "hessian", "hvp", "inf",
-    "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad",
-    "optim", "pi", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap",
+    "bfloat16", "bool", "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float16", "float32", "float64", "grad", "half",
+    "hessian", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linearize", "load", "long", "manual_seed", "nan",
+    "newaxis", "nn", "no_grad", "optim", "pi", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "value_and_grad", "vjp", "vmap",
 ]

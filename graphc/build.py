@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .core.dims import evaluate, parse
-from .core.dtype import BY_NAME
+from .core.dtype import BY_NAME, as_dtype
 from .core.options import Options
 from .core.target import Target
 from .core.types import TensorType
@@ -99,7 +99,7 @@ class Manifest:
         """As plain values, and the bytes of the constants."""
         t = self.layout
         counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.threads, t.loops]
-        arrays = [(a.dtype.name, a.shape) for a in self.constants]
+        arrays = [(as_dtype(a.dtype).name, a.shape) for a in self.constants]
         return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes, "below": self.below,
                 "results": [(r.dtype.name, [str(n) for n in r.shape]) for r in self.results], "prints": self.prints, "constants": arrays,
                 "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, \
@@ -110,7 +110,7 @@ class Manifest:
         """The inverse of `to_json`."""
         arrays, at = [], 0
         for name, shape in j["constants"]:
-            a = np.frombuffer(data, name, int(np.prod(shape)), at).reshape(shape)
+            a = np.frombuffer(data, BY_NAME[name].numpy, int(np.prod(shape)), at).reshape(shape)
             arrays.append(a)
             at += a.nbytes
         return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from .core.dtype import BFLOAT16
 from .core.errors import GraphError, GraphTypeError, UnknownSize
 from .core.fork import running
 from .core.loc import user_loc
@@ -380,7 +381,7 @@ def _refuse_unreadable(name: str, x: Any) -> None:
     """Where a step would need a copy of an array, binding it would be wrong: the copy would be of what it holds now."""
     if not isinstance(x, np.ndarray):
         why = f"it is a {type(x).__name__}"
-    elif x.dtype.isbuiltin != 1 or not x.dtype.isnative:
+    elif (x.dtype.isbuiltin != 1 and x.dtype is not BFLOAT16) or not x.dtype.isnative:
         why = f"its element type is {x.dtype!r}"
     elif not x.flags.c_contiguous:
         why = "it is not C-contiguous"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .core import half
 from .core.errors import GraphError, GraphIndexError
 from .core.fork import polling, running
 from .core.loc import user_loc
@@ -195,7 +196,7 @@ class Interpreted:
         self.graph, self.optimized, self.report, self._storages = graph, graph, report, list(storages)
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        arrays = [np.asarray(x, n.tensor.dtype.numpy) for x, n in zip(inputs, self.graph.inputs, strict=True)]
+        arrays = [half.astype(np.asarray(x), n.tensor.dtype) for x, n in zip(inputs, self.graph.inputs, strict=True)]
         result = oracle.run(self.graph, arrays, [s.array for s in self._storages])
         new = [np.array(v) for v in result.states]      # every state is computed before one is written,
         outputs = [v[()] if v.ndim == 0 else np.array(v) for v in result.outputs]       # and so is every output: it may be a view of one
@@ -345,7 +346,7 @@ class Native:
     def end(self, frame: Frame) -> list[Any]:
         """What it has given."""
         for label, value in zip(self.prints, frame.results[frame.n_out:]):
-            print(f"{label}{value}")
+            print(f"{label}{half.plain(value)}")
         return frame.take()
 
     def _failure(self, status: int, inputs: Sequence[Any]) -> GraphError:
@@ -454,7 +455,7 @@ def _memory(native: Native, fit: Fit, inputs: Sequence[Any], states: Sequence[Ar
         memory[region] = np.frombuffer(value.tobytes(), np.uint8).copy()
 
     for k, (x, leaf) in enumerate(zip(inputs, native.graph.inputs, strict=True)):
-        given(program.arguments[k] or program.scalars[k], np.asarray(x, leaf.tensor.dtype.numpy))
+        given(program.arguments[k] or program.scalars[k], half.astype(np.asarray(x), leaf.tensor.dtype))
     for home, value in zip(program.states, states, strict=True):
         given(home.region, np.ascontiguousarray(np.transpose(value, home.order)) if home.order else np.asarray(value))
     for k, c in enumerate(program.constants):

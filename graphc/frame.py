@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .core import half
 from .core.dims import evaluate, parse
 from .core.errors import GraphError
 from .core.types import TensorType
@@ -78,10 +79,10 @@ class Frame:
         alive = []
         for x, (p, at, cell) in zip(inputs, self.slots, strict=True):
             if cell is not None:
-                cell.view(p.dtype.numpy)[0] = x
+                cell.view(p.dtype.numpy)[0] = half.scalar(x, p.dtype) if isinstance(x, float | int) else x
                 continue
             assert isinstance(p, ArrayParam)
-            array = np.ascontiguousarray(x, p.dtype.numpy).reshape(np.shape(x))
+            array = np.ascontiguousarray(half.astype(np.asarray(x), p.dtype)).reshape(np.shape(x))
             shape = tuple([evaluate(parse(n), self.fit.dims) if isinstance(n, str) and self.fit is not None else n for n in p.shape])
             if array.shape != shape:
                 raise GraphError(f"an argument should have shape {shape}, got {array.shape}")

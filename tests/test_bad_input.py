@@ -306,7 +306,7 @@ def test_overlapping_arguments(compile_: Any) -> None:
     (np.array([1j, 2j]), "complex128 (complex numbers)"),
     (np.array(["2020-01-01"], "datetime64[D]"), "(dates)"),
     (np.zeros(2, [("a", "f4")]), "(records)"),
-    (np.zeros(2, np.float16), "float16"),
+    (np.zeros(2, "V2"), "|V2"),
     (np.ma.masked_array([1.0, 2.0], [True, False]), "masked array"),
 ])
 def test_arrays_that_are_refused(compile_: Any, value: Any, words: str) -> None:

@@ -55,7 +55,7 @@ def traced(f: Callable[..., Any], given: Sequence[Tensor], types: Sequence[tuple
     requires = current.grad and any(t.requires_grad for t in given)
     with tracer.running():
         leaves = [tracer.input(name, t) for name, t in types]
-        values = [Tensor.from_node(node, requires_grad=requires and node.tensor.dtype.is_float) for node in leaves]
+        values = [Tensor.from_node(node, requires_grad=requires and node.tensor.dtype.is_inexact) for node in leaves]
         tracer.active.update(leaf for leaf, v in zip(leaves, values) if v.requires_grad)
         flat, out_tree = tree.flatten(run(values), is_tensor)
         tensors = [as_tensor(t) for t in flat]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtype import ALL, DType, as_dtype, f32, promote
+from ..core.dtype import ALL, DType, as_dtype, bf16, f32, promote
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
@@ -24,7 +24,7 @@ def check_device(device: Any) -> None:
 def floating(x: Any) -> Tensor:
     """x as a floating tensor: integers and bools become f32."""
     x = as_tensor(x)
-    return x if x.dtype.is_float else cast(x, f32)
+    return x if x.dtype.is_inexact else cast(x, f32)
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
@@ -89,8 +89,10 @@ def _dtype_of(x: Any) -> DType:
 def finfo(type: Any, /) -> FloatInfo:
     """The limits of a floating dtype, or of a tensor's."""
     dtype = _dtype_of(type)
-    if not dtype.is_float:
+    if not dtype.is_inexact:
         raise GraphError(f"finfo is for floating dtypes, got {dtype}", at=user_loc(), fix="iinfo" if dtype.is_integer else None)
+    if dtype is bf16:                                   # f32 with the lower half cut off
+        return FloatInfo(16, 2.0**-7, (2.0 - 2.0**-7) * 2.0**127, -(2.0 - 2.0**-7) * 2.0**127, 2.0**-126, dtype)
     info = np.finfo(dtype.numpy)
     return FloatInfo(dtype.bits, float(info.eps), float(info.max), float(info.min), float(info.tiny), dtype)
 
@@ -99,13 +101,13 @@ def iinfo(type: Any, /) -> IntegerInfo:
     """The limits of an integer dtype, or of a tensor's."""
     dtype = _dtype_of(type)
     if not dtype.is_integer:
-        raise GraphError(f"iinfo is for integer dtypes, got {dtype}", at=user_loc(), fix="finfo" if dtype.is_float else None)
+        raise GraphError(f"iinfo is for integer dtypes, got {dtype}", at=user_loc(), fix="finfo" if dtype.is_inexact else None)
     info = np.iinfo(dtype.numpy)
     return IntegerInfo(dtype.bits, int(info.max), int(info.min), dtype)
 
 
-_KINDS = {"bool": ("bool",), "signed integer": ("int",), "unsigned integer": ("uint",), "integral": ("int", "uint"), "real floating": ("float",),
-          "complex floating": (), "numeric": ("int", "uint", "float")}
+_KINDS = {"bool": ("bool",), "signed integer": ("int",), "unsigned integer": ("uint",), "integral": ("int", "uint"), "real floating": ("float", "half"),
+          "complex floating": (), "numeric": ("int", "uint", "float", "half")}
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:

@@ -70,7 +70,7 @@ def pow(x: Any, y: Any, /) -> Tensor:
         if x.dtype.is_float and y == -0.5:
             return rsqrt(x)
     dtype = result_dtype([lift(x), lift(y)])
-    if dtype.is_float:
+    if dtype.is_inexact:
         return binary(ops.pow_, "pow", x, y)
     if dtype is bool_ or (isinstance(y, int) and y < 0):
         raise GraphError("an integer tensor to the power of a negative number, or of bools", at=user_loc(), fix=".astype(gx.float32) first")
@@ -244,7 +244,7 @@ def logaddexp(x: Any, y: Any, /) -> Tensor:
 
 def _rounded(op: Any, x: Any) -> Tensor:
     x = as_tensor(x)
-    return apply(op, x) if x.dtype.is_float else x
+    return apply(op, x) if x.dtype.is_inexact else x
 
 
 def floor(x: Any, /) -> Tensor:

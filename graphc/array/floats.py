@@ -37,7 +37,7 @@ def _pair(name: str, x: Any, y: Any) -> list[Tensor]:
     """Both in one floating dtype and shape."""
     xs = [lift(x), lift(y)]
     dtype = result_dtype(xs)
-    return unify(name, xs, dtype if dtype.is_float else f32)
+    return unify(name, xs, dtype if dtype.is_inexact else f32)
 
 
 def signbit(x: Any, /) -> Tensor:

@@ -36,7 +36,7 @@ def _summable(x: Any, dtype: Any) -> Tensor:
     x = as_tensor(x)
     if dtype is not None:
         return cast(x, as_dtype(dtype))
-    return x if x.dtype.is_float else cast(x, u64 if x.dtype.kind == "uint" else i64)
+    return x if x.dtype.is_inexact else cast(x, u64 if x.dtype.kind == "uint" else i64)
 
 
 def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:

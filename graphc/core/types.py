@@ -53,6 +53,11 @@ class TensorType:
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(self.shape, dtype)
 
+    @property
+    def cotangent(self) -> TensorType:
+        """The type of a gradient with respect to such a tensor: f32 where it is f16 or bf16."""
+        return self.with_dtype(self.dtype.cotangent)
+
 
 @dataclass(frozen=True, slots=True)
 class TupleType:

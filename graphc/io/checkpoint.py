@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
@@ -83,7 +84,7 @@ def save(path: str | os.PathLike[str], *, module: Module | None = None, optimize
     values: dict[str, Any] = {}
     for name, value in extra.items():
         if isinstance(value, Tensor | np.ndarray):
-            a = np.asarray(value)
+            a = half.own(np.asarray(value))
             if from_numpy(a.dtype) is None:
                 raise GraphError(f"save: {name} is an array of {a.dtype}, which graphc has not", at=user_loc())
             arrays[f"@extra.{name}"] = a
@@ -116,7 +117,7 @@ def _plain(value: Any, what: str) -> Any:
         case None | bool() | int() | float() | str():
             return value
         case np.generic():
-            return _plain(value.item(), what)
+            return _plain(half.plain(value).item(), what)
         case Mapping():
             for k in value:
                 if not isinstance(k, str):

@@ -9,13 +9,14 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core.dtype import from_numpy
+from ..core import half
+from ..core.dtype import BFLOAT16, from_numpy
 from ..core.errors import GraphError
 from .atomic import write_atomic
 
@@ -24,7 +25,7 @@ SUFFIXES = (".safetensors", ".npz")
 NOTE = "graphc"                                         # the entry of the metadata that is ours
 _NPZ_NOTE = "@graphc"                                   # the same in an .npz: an array of its bytes
 DTYPES = {"BOOL": "?", "I8": "i1", "U8": "u1", "I16": "i2", "U16": "u2", "I32": "i4", "U32": "u4", "I64": "i8", "U64": "u8", "F16": "f2",
-          "F32": "f4", "F64": "f8"}
+          "BF16": BFLOAT16, "F32": "f4", "F64": "f8"}
 
 
 def safetensors() -> Any:
@@ -48,13 +49,34 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], note: Mappi
     """Write arrays and a note (JSON), all or nothing."""
     suffix = kind(path)
     library = safetensors() if suffix == ".safetensors" else None
-    arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    arrays = {name: half.own(np.asarray(a, order="C")) for name, a in arrays.items()}
+    bf16 = [name for name, a in arrays.items() if a.dtype == BFLOAT16]
+    if bf16 and library is None:
+        raise GraphError(f"{Path(path).name} cannot hold {bf16[0]!r}, which is bf16", why="NumPy's .npz has no bfloat16",
+                         fix="a path that ends in .safetensors, or .float() of it")
     text = sealed({**note, "crc32": {name: checksum(a) for name, a in arrays.items()}})
     if library is not None:
-        return write_atomic(path, library.numpy.save(arrays, {NOTE: text}))
+        data = library.numpy.save({n: a.view(np.uint16) if a.dtype == BFLOAT16 else a for n, a in arrays.items()}, {NOTE: text})
+        return write_atomic(path, _called_bf16(data, bf16) if bf16 else data)
     out = io.BytesIO()
     np.savez(out, **{_NPZ_NOTE: np.frombuffer(text.encode(), np.uint8), **arrays})      # type: ignore[arg-type]
     return write_atomic(path, out.getbuffer())
+
+
+def _called_bf16(data: bytes, names: Sequence[str]) -> bytes:
+    """A safetensors file in which these arrays of u16 are what they are. (The library's NumPy side writes what NumPy has.)"""
+    header, body = _header(data[:8], data[8:]), data[8 + int.from_bytes(data[:8], "little"):]
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)                     # the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def _header(length: bytes, rest: bytes) -> dict[str, Any]:
+    """Of a safetensors file: its arrays' types, shapes and places, by name."""
+    header: dict[str, Any] = json.loads(rest[:int.from_bytes(length, "little")])
+    return header
 
 
 def sealed(note: Mapping[str, Any]) -> str:
@@ -106,10 +128,20 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], str | None]:
                 dtype = file.get_slice(name).get_dtype()
                 if dtype not in DTYPES:
                     raise GraphError(f"{name[:200]!r} in {path.name} is {dtype}, which graphc has not", at=path)
-                arrays[name] = file.get_tensor(name)
+                arrays[name] = _read_bf16(path, name) if dtype == "BF16" else file.get_tensor(name)
             return arrays, (file.metadata() or {}).get(NOTE)
     except (library.SafetensorError, ValueError, TypeError, OverflowError, MemoryError, OSError) as e:
         raise GraphError(f"{path.name} is a damaged safetensors file", at=path, why=str(e).split("\n")[0][:300], fix="an older copy") from None
+
+
+def _read_bf16(path: Path, name: str) -> Array:
+    """An array that the library has found to be there, whole and of the right size, and cannot give to NumPy."""
+    with open(path, "rb") as file:
+        length = file.read(8)
+        header = _header(length, file.read(int.from_bytes(length, "little")))
+        start, end = header[name]["data_offsets"]
+        file.seek(start, os.SEEK_CUR)
+        return np.asarray(np.frombuffer(bytearray(file.read(end - start)), BFLOAT16).reshape(header[name]["shape"]))
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Array], str | None]:

@@ -45,5 +45,5 @@ def digest(graph: Graph) -> str:
 def _value(value: Any) -> str:
     """An attribute, exactly."""
     if isinstance(value, np.ndarray) and value.ndim:
-        return f"{value.dtype.str}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()}"
+        return f"{value.dtype.str}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).view(np.uint8).data).hexdigest()}"
     return literal(value, digest)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dims import Dim
 from ..core.dims import parse as parse_size
 from ..core.dtype import BY_NAME, DType, as_dtype, from_numpy
@@ -43,6 +44,9 @@ def number(v: Any) -> str:
     """A Python or NumPy number, exactly and as short as it can be."""
     if isinstance(v, bool | np.bool_ | int | np.integer):
         return str(v)
+    if isinstance(v, np.void):                          # bf16, whose numbers are f32's
+        v, raw = half.from_half(v)[()], half.bits(v)
+        return f"nan_{raw:x}" if v != v and raw != 0x7FC0 else number(v)
     if v != v:
         bits = np.asarray(v).view(f"u{np.asarray(v).itemsize}").item()
         quiet = np.asarray(np.nan, np.asarray(v).dtype).view(f"u{np.asarray(v).itemsize}").item()
@@ -186,7 +190,7 @@ def _comment(graph: Graph, n: Node, line: str) -> str:
 def _token() -> re.Pattern[str]:
     """Compiled when something is parsed: who only prints does not wait for it."""
     return re.compile(r"""\s*(?:
-    (?P<comment> \#[^\n]*) | (?P<string> "(?:[^"\\]|\\.)*") | (?P<name> %[\w.]+) | (?P<type> (?:bool|[iuf]\d+)\[[^][]*\])
+    (?P<comment> \#[^\n]*) | (?P<string> "(?:[^"\\]|\\.)*") | (?P<name> %[\w.]+) | (?P<type> (?:bool|b?[iuf]\d+)\[[^][]*\])
     | (?P<word> [-+.\w*]+) | (?P<punct> [(){}\[\],:=]) | (?P<end> $) )""", re.VERBOSE | re.ASCII)
 
 
@@ -282,7 +286,7 @@ class _Parser:
                 return np.bool_({"True": True, "False": False}[token])
             if token.startswith("nan_"):
                 return np.asarray(int(token[4:], 16), f"u{dtype.itemsize}").view(dtype.numpy)[()]
-            return dtype.numpy.type(float(token) if dtype.is_float else int(token))
+            return half.scalar(float(token) if dtype.is_inexact else int(token), dtype)
         except (KeyError, ValueError, OverflowError):
             raise self._error(f"{token!r} is not a {dtype}") from None
 

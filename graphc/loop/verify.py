@@ -51,6 +51,7 @@ def kernel(k: Kernel) -> None:
     require(len(set(names)) == len(names), f"kernel {k.name}: two buffers of one name in {names}")
     require(all(b.space == "argument" for b in k.buffers), f"kernel {k.name}: a parameter that is not an argument")
     for b in k.buffers:
+        require(not b.dtype.is_half, f"{b.name} is {b.dtype}: below the tensor graph its memory is u16")
         require(all(isinstance(n, int) or (n in k.sizes and i == 0) for i, n in enumerate(b.shape)), f"{b.name}: sizes of {b.shape}")
     Scope({b.name: b for b in k.buffers}, {n: "size" for n in k.sizes}).stmt(k.body)
 

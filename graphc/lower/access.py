@@ -18,6 +18,7 @@ from ..core.errors import GraphError
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, lift, subst
+from . import half
 from .elementwise import ELEMENTWISE, number, philox
 from .fuse import memory_of, only_ones, shape_of, unique_put
 
@@ -44,7 +45,7 @@ class Home:
     def buffer(self, name: str) -> Buffer:
         """As a kernel sees it. A symbolic size must be outermost, so that strides are numbers."""
         first, rest = self.physical[:1], self.physical[1:]
-        return Buffer(name, (*(str(n) if isinstance(n, Dim) else n for n in first), *map(index, rest)), self.type.dtype)
+        return Buffer(name, (*(str(n) if isinstance(n, Dim) else n for n in first), *map(index, rest)), half.stored(self.type.dtype))
 
 
 class Reader:
@@ -98,6 +99,8 @@ class Reader:
         match n.op.name:
             case "const":
                 value = attrs["value"]
+                if attrs["dtype"].is_half and value.ndim == 0:
+                    return half.literal(value, attrs["dtype"])
                 return number(value.item(), attrs["dtype"]) if value.ndim == 0 else self.load(self.constant(n), ix)
             case "iota":
                 return _as(ix[attrs["axis"]], n)
@@ -138,6 +141,8 @@ class Reader:
             case "random_bits":
                 key, counter = n.inputs
                 return philox((self.at(key, (Int(0),)), self.at(key, (Int(1),))), self.at(counter, ()), _flat(shape_of(n), ix))
+            case "cast" if n.tensor.dtype.is_half or n.inputs[0].tensor.dtype.is_half:
+                return half.convert(self.at(n.inputs[0], ix), n.inputs[0].tensor.dtype, n.tensor.dtype)
             case name if name in ELEMENTWISE:
                 return ELEMENTWISE[name](*(self.at(i, ix) for i in n.inputs), **attrs)
             case name:

@@ -8,6 +8,7 @@ from ..core.dtype import DType, bool_, i64, u32, u64
 from ..loop import math
 from ..loop.ir import Bin, Bitcast, Call, Cast, Expr, Int, Lit, Select, Un, dtype_of
 from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
+from . import half
 
 Lowering = Callable[..., Expr]                          # (*operands, **attrs) -> the element
 
@@ -18,6 +19,8 @@ def zero(e: Expr) -> Lit:
 
 def number(value: float, dtype: DType) -> Lit:
     """A literal of a dtype."""
+    if dtype.is_half:
+        return half.literal(value, dtype)
     return Lit(float(value) if dtype.is_float else bool(value) if dtype is bool_ else int(value), dtype)
 
 
@@ -100,7 +103,7 @@ ELEMENTWISE: Mapping[str, Lowering] = {
     "lt": _binary("<"), "le": _binary("<="), "eq": _binary("=="), "ne": _binary("!="),
     "where": Select,
     "cast": _cast,
-    "bitcast": lambda x, *, dtype: x if dtype_of(x) is dtype else Bitcast(x, dtype),
+    "bitcast": lambda x, *, dtype: x if dtype_of(x) is half.stored(dtype) else Bitcast(x, half.stored(dtype)),
     "stop_gradient": lambda x: x,
 }
 

@@ -14,6 +14,7 @@ from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
 from .elementwise import ELEMENTWISE, EXPENSIVE
+from .half import narrows, widens
 
 REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
 OPEN_HEADS = REDUCE | {"contract", "fold"}                      # elementwise nodes may follow in the same kernel
@@ -69,7 +70,7 @@ def is_head(n: Node) -> bool:
 def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
     """The nodes that get memory or a register: roots, heads, and what is dear to compute twice or awkward to compute in place."""
     stored = {n for n in roots if n.op.name not in LEAVES and not is_alias(n)}
-    stored |= {n for n in order if is_head(n)}
+    stored |= {n for n in order if is_head(n) or narrows(n)}
     for n in order:
         for k, i in enumerate(n.inputs):
             if needs_memory(n, k):
@@ -140,8 +141,8 @@ def is_dear(x: Node) -> bool:
 
 
 def beneath(n: Node) -> Node:
-    """What an operand is under its affine movements."""
-    while n.op.name in AFFINE or (n.op.name == "reshape" and only_ones(n)):
+    """What an operand is under its affine movements, and under a conversion that costs no more than they do."""
+    while n.op.name in AFFINE or widens(n) or (n.op.name == "reshape" and only_ones(n)):
         n = n.inputs[0]
     return n
 

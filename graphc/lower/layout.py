@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from ..ir.node import Node, State
 from ..ops.contract import free_axes
 from .fuse import Reads, root_of, shape_of
+from .half import widens
 
 Order = tuple[int, ...]                                 # physical axis i is logical axis order[i]
 
@@ -48,8 +49,8 @@ def orders(states: Sequence[State], stored: Mapping[Node, Reads], topo_: Sequenc
             continue
         for side, x in enumerate(n.inputs):
             axes = list(range(len(shape_of(x))))        # axes[i]: the axis of the leaf that x's axis i is
-            while x.op.name == "permute":
-                axes = [x.attrs["axes"][a] for a in axes]
+            while x.op.name == "permute" or widens(x):
+                axes = axes if widens(x) else [x.attrs["axes"][a] for a in axes]
                 x = x.inputs[0]
             if x in leaves and len(axes) >= 2:
                 summed, batch = n.attrs["contracting"][side], n.attrs["batch"][side]

@@ -15,6 +15,7 @@ from .access import Index, Reader, Shape, highest, lowest, variables
 from .context import Context, Made, in_registers, loops, names_of, nest, serial
 from .elementwise import number
 from .fuse import REDUCE, Group, is_head, shape_of
+from .half import stored
 from .heads import CLOSED
 
 
@@ -47,7 +48,7 @@ def _values(members: Sequence[Node], reader: Reader, ix: Index, ctx: Context) ->
         if n not in reader.lets:
             value = reader.at(n, ix)
             if several or n is not members[-1]:
-                reg = Buffer(f"v{len(registers)}", (), n.tensor.dtype, "register")
+                reg = Buffer(f"v{len(registers)}", (), stored(n.tensor.dtype), "register")
                 registers.append(reg)
                 sets.append(Store(reg, (), value))
                 value = reg[()]

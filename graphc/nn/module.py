@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import DType, as_dtype, f32, f64
 from ..core.errors import GraphError
 from ..trace import autograd
@@ -194,7 +195,7 @@ class Module:
         """`self.mean = new`: written into the buffer where it fits, so that compiled functions see it; else a new buffer."""
         old = self._buffers[name]
         if value is not None and old is not None:
-            shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else (np.shape(value), as_dtype(np.asarray(value).dtype))
+            shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else (np.shape(value), as_dtype(half.own(np.asarray(value)).dtype))
             if tuple(shape) == tuple(old.shape) and dtype is old.dtype:
                 old.copy_(value)
                 return
@@ -321,11 +322,13 @@ class Module:
             raise GraphError(f"graphc runs on CPUs; there is no device {dtype!r}", fix="leave the .to(...) out")
         wanted = as_dtype(dtype)
         if not wanted.is_float:
-            raise GraphError(f"Module.to wants a floating element type, got {wanted}", fix="net.double() or net.float()")
+            why = "f16 and bf16 are for storage: parameters are trained in f32" if wanted.is_half else None
+            fix = "net.double() or net.float()" if why is None else "w.bfloat16() in forward, where the 16 bits are wanted"
+            raise GraphError(f"Module.to wants a floating element type, got {wanted}", why=why, fix=fix)
         for m in self.modules():
             for t in (*m._parameters.values(), *m._buffers.values()):
-                if t is not None and t.dtype.is_float and t.dtype is not wanted:
-                    t.rehouse(Storage(t.numpy().astype(wanted.numpy), t.name))
+                if t is not None and t.dtype.is_inexact and t.dtype is not wanted:
+                    t.rehouse(Storage(half.astype(t.numpy(), wanted), t.name))
             bump(m)
         return self
 
@@ -383,7 +386,7 @@ class Module:
                              fix=None if wrong else "strict=False loads what is there")
         with no_grad():
             for k, v in values.items():
-                own[k].copy_(v.astype(own[k].dtype.numpy))
+                own[k].copy_(half.astype(v, own[k].dtype))
         return IncompatibleKeys(missing, unexpected)
 
     # ---- printing --------------------------------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from ..core.dtype import i64
 from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.op import Op, register
-from .check import Array, axis_of, draws, known, several, tensor
+from .check import Array, axis_of, computed, draws, known, several, tensor
 
 
 def _cumsum_type(t: Type, *, axis: int, reverse: bool) -> TensorType:
     """The shape of x."""
-    t = tensor("cumsum", t)
+    t = computed("cumsum", tensor("cumsum", t))
     axis_of("cumsum", axis, t.rank)
     if t.dtype.kind == "bool":
         raise GraphError(f"cumsum is for numbers, got {t}", fix=".astype(...) first")
@@ -34,7 +34,7 @@ cumsum: Op = register(Op("cumsum", "reduce", _cumsum_type, _cumsum,
 
 def _argsort_type(t: Type, *, axis: int) -> TensorType:
     """The shape of x."""
-    t = tensor("argsort", t)
+    t = computed("argsort", tensor("argsort", t))
     known("argsort", t.shape[axis_of("argsort", axis, t.rank)])
     return t.with_dtype(i64)
 

@@ -32,7 +32,16 @@ def same(name: str, *types: Type) -> TensorType:
     return first
 
 
+def computed(name: str, t: TensorType) -> TensorType:
+    """The type, if it is one of arithmetic: f16 and bf16 are stored and moved."""
+    if t.dtype.is_half:
+        raise GraphError(f"{name} does not compute in {t.dtype}, got {t}", why="f16 and bf16 are for storage: they are moved, and cast to be computed with",
+                         fix=".astype(gx.float32) first")
+    return t
+
+
 def floating(name: str, t: TensorType) -> TensorType:
+    computed(name, t)
     if not t.dtype.is_float:
         raise GraphError(f"{name} is for floating types, got {t}", fix=".astype(gx.float32) first")
     return t

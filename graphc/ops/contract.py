@@ -9,7 +9,7 @@ from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
 from ..ir.op import REGISTRY, Op, register
-from .check import Array, distinct_axes, draws, several, tensor
+from .check import Array, computed, distinct_axes, draws, several, tensor
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -21,7 +21,7 @@ def free_axes(rank: int, *taken: tuple[int, ...]) -> tuple[int, ...]:
 
 def _contract_type(a: Type, b: Type, *, contracting: Pair, batch: Pair) -> TensorType:
     """The batch axes, the free axes of a, the free axes of b."""
-    a, b = tensor("contract", a), tensor("contract", b)
+    a, b = computed("contract", tensor("contract", a)), computed("contract", tensor("contract", b))
     if a.dtype is not b.dtype:
         raise GraphError(f"contract needs equal dtypes, got {a} and {b}", fix=".astype(...) one of them")
     for t, axes in ((a, (*contracting[0], *batch[0])), (b, (*contracting[1], *batch[1]))):

@@ -12,7 +12,7 @@ from ..ir.node import Graph, Node
 from ..ir.op import Op, Sample, register
 from ..ir.walk import substitute
 from .check import Array, tensor
-from .leaf import input_, splat
+from .leaf import input_, zeros
 from .tuples import get
 
 
@@ -62,7 +62,7 @@ def _scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph,
     """
     n_ys = len(body.outputs) - carries
     finals, ys, hists = g[:carries], g[carries:carries + n_ys], g[carries + n_ys:]
-    smooth = [i.tensor.dtype.is_float for i in body.inputs]
+    smooth = [i.tensor.dtype.is_inexact for i in body.inputs]
     cs = [k for k in range(carries) if smooth[k]]                       # carries, slices and constants that have cotangents
     es = [k for k in range(carries, carries + xs) if smooth[k]]
     ks = [k for k in range(carries + xs, len(operands)) if smooth[k]]
@@ -72,12 +72,15 @@ def _scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph,
     def leaf(name: str, t: TensorType) -> Node:
         return input_(name=name, shape=t.shape, dtype=t.dtype)
 
+    def cotangent(name: str, t: TensorType) -> Node:
+        return leaf(name, t.cotangent)
+
     inner = [i.tensor for i in body.inputs]
-    ct_carry = [leaf(f"d_carry{k}", inner[k]) for k in cs]
-    ct_const = [leaf(f"d_const{k}", inner[k]) for k in ks]
+    ct_carry = [cotangent(f"d_carry{k}", inner[k]) for k in cs]
+    ct_const = [cotangent(f"d_const{k}", inner[k]) for k in ks]
     before = [leaf(f"in{k}", t) for k, t in enumerate(inner)]
-    ct_ys = [leaf(f"d_y{k}", body.outputs[carries + k].tensor) for k in used_ys]
-    ct_hists = [leaf(f"d_history{k}", inner[k]) for k in used_hists]
+    ct_ys = [cotangent(f"d_y{k}", body.outputs[carries + k].tensor) for k in used_ys]
+    ct_hists = [cotangent(f"d_history{k}", inner[k]) for k in used_hists]
 
     outs = substitute(body.outputs, dict(zip(body.inputs, before)))
     wrt = [before[k] for k in (*cs, *es, *ks)]
@@ -89,9 +92,9 @@ def _scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph,
                  outputs=(*d_cs, *(c + d for c, d in zip(ct_const, d_ks)), *d_es), name=f"{body.name}_backward")
 
     def given(item: Node | None, like: Node) -> Node:
-        return splat(0.0, like) if item is None else item
+        return zeros(like) if item is None else item
 
-    start = [given(finals[k], operands[k]) for k in cs] + [splat(0.0, operands[k]) for k in ks]
+    start = [given(finals[k], operands[k]) for k in cs] + [zeros(operands[k]) for k in ks]
     slices = [get(y, index=carries + n_ys + k) for k in range(carries)] + list(operands[carries:carries + xs])
     slices += [v for k in used_ys if (v := ys[k]) is not None] + [v for k in used_hists if (v := hists[k]) is not None]
     out = scan(*start, *slices, *operands[carries + xs:], body=back, carries=len(start), xs=len(slices), length=length, reverse=not reverse)

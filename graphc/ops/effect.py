@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core import half
 from ..core.errors import GraphError
 from ..core.types import TOKEN, TokenType, Type
 from ..ir.op import Op, register
@@ -26,7 +27,7 @@ def _print_type(t: Type, x: Type, *, label: str) -> TokenType:
 
 
 def _print(_: Any, x: Array, *, label: str) -> None:
-    print(f"{label}{x}")
+    print(f"{label}{half.plain(x)}")
 
 
 print_: Op = register(Op("print", "effect", _print_type, _print, "zero", "Write a label and a tensor to standard output, once the step has run",

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.dtype import DType, bool_, f32, f64, i8, i32, i64, u16, u32
+from ..core import half
+from ..core.dtype import BFLOAT16, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u16, u32
 from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
 from ..ir.op import Family, Op, Vjp, register
-from .check import Array, draws, floating, same, several, tensor
-from .leaf import splat
+from .check import Array, computed, draws, same, several, tensor
+from .leaf import splat, zeros
 
 Kinds = Literal["float", "number", "any", "bits", "integer"]
 _TAKES: dict[Kinds, tuple[str, ...]] = {"float": ("float",), "number": ("float", "int", "uint"), "any": ("float", "int", "uint", "bool"),
@@ -30,7 +31,7 @@ def elementwise(name: str, numpy: Callable[..., Any], vjp: Vjp | Literal["zero"]
         """The operands'."""
         if len(types) != arity:
             raise GraphError(f"{name} takes {arity} operands, got {len(types)}")
-        t = same(name, *types)
+        t = computed(name, same(name, *types))
         if t.dtype.kind not in _TAKES[kinds]:
             what = {"float": "floating types", "number": "numbers", "bits": "integers and bool", "any": "any type", "integer": "integers"}[kinds]
             raise GraphError(f"{name} is for {what}, got {t}", fix=".astype(...) first")
@@ -169,7 +170,7 @@ def _where_type(c: Type, a: Type, b: Type) -> TensorType:
 
 
 where: Op = register(Op("where", "select", _where_type, np.where,
-                    lambda g, y, c, a, b: (None, where(c, g, splat(0.0, g)), where(c, splat(0.0, g), g)), "a where c, else b",
+                    lambda g, y, c, a, b: (None, where(c, g, zeros(a)), where(c, zeros(b), g)), "a where c, else b",
                     lambda rng: [([rng.uniform(size=(3, 4)) < 0.5, rng.standard_normal((3, 4)), rng.standard_normal((3, 4))], {})]))
 
 
@@ -179,7 +180,13 @@ def _cast_type(t: Type, *, dtype: DType) -> TensorType:
 
 
 def _cast(x: Array, *, dtype: DType) -> Array:
-    """Float to integer truncates, saturates, and takes NaN to 0, on every backend."""
+    """Float to integer truncates, saturates, and takes NaN to 0, on every backend. To and from f16 and bf16 by way of f32."""
+    if x.dtype == dtype.numpy:
+        return x
+    if x.dtype in (np.float16, BFLOAT16):
+        x = half.from_half(x)
+    if dtype.is_half:
+        return half.to_half(x, dtype)
     if x.dtype.kind != "f" or not dtype.is_integer:
         return x.astype(dtype.numpy)
     info = np.iinfo(dtype.numpy)
@@ -190,12 +197,14 @@ def _cast(x: Array, *, dtype: DType) -> Array:
 
 
 def _cast_vjp(g: Node, y: Node, x: Node, *, dtype: DType) -> tuple[Node | None]:
-    return (cast(g, dtype=x.tensor.dtype) if dtype.is_float and x.tensor.dtype.is_float else None,)
+    if not (dtype.is_inexact and x.tensor.dtype.is_inexact):
+        return (None,)
+    return (g if g.tensor.dtype is x.tensor.dtype.cotangent else cast(g, dtype=x.tensor.dtype.cotangent),)
 
 
 cast: Op = register(Op("cast", "cast", _cast_type, _cast, _cast_vjp,
-                   "The value in another dtype; float to integer truncates, saturates, NaN is 0",
-                   lambda rng: [([rng.uniform(-3, 3, (3, 4))], {"dtype": d}) for d in (f64, f32, i32, i64, bool_)]))
+                   "The value in another dtype; float to integer truncates, saturates, NaN is 0; to f16 and bf16 by way of f32, to nearest even",
+                   lambda rng: [([rng.uniform(-3, 3, (3, 4))], {"dtype": d}) for d in (f64, f32, i32, i64, bool_, f16, bf16)]))
 
 
 def _bitcast_type(t: Type, *, dtype: DType) -> TensorType:
@@ -214,7 +223,10 @@ bitcast: Op = register(Op("bitcast", "cast", _bitcast_type, lambda x, *, dtype: 
 
 def _stop_type(t: Type) -> TensorType:
     """The operand's."""
-    return floating("stop_gradient", tensor("stop_gradient", t))
+    t = tensor("stop_gradient", t)
+    if not t.dtype.is_inexact:
+        raise GraphError(f"stop_gradient is for floating types, got {t}", fix=".astype(gx.float32) first")
+    return t
 
 
 stop_gradient: Op = register(Op("stop_gradient", "unary", _stop_type, np.asarray, "zero",

@@ -15,9 +15,9 @@ from ..core.errors import GraphError, GraphIndexError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
 from ..ir.op import Op, Vjp, register
-from .check import Array, axis_of, tensor
+from .check import Array, axis_of, computed, tensor
 from .elementwise import cast, eq, where
-from .leaf import iota, splat
+from .leaf import iota, splat, zeros
 from .movement import broadcast, reshape
 
 
@@ -55,7 +55,7 @@ def _take_type(t: Type, i: Type, *, axis: int) -> TensorType:
 
 
 take: Op = register(Op("take", "index", _take_type, lambda x, i, *, axis: np.take(x, i, axis, mode="clip"),
-                   lambda g, y, x, i, *, axis: (scatter_add(splat(0.0, x), i, g, axis=axis), None), "Slices of x at indices along an axis",
+                   lambda g, y, x, i, *, axis: (scatter_add(zeros(x), i, g, axis=axis), None), "Slices of x at indices along an axis",
                    lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 3, (2, 2))], {"axis": 0}),
                                 ([rng.standard_normal((3, 4)), rng.integers(0, 4, (5,))], {"axis": 1}),
                                 ([rng.standard_normal((3, 4)), np.asarray(2)], {"axis": 1})]))
@@ -81,7 +81,7 @@ def _take_along_type(t: Type, i: Type, *, axis: int) -> TensorType:
 
 
 take_along: Op = register(Op("take_along", "index", _take_along_type, lambda x, i, *, axis: np.take_along_axis(x, _clipped(i, x.shape[axis]), axis),
-                         lambda g, y, x, i, *, axis: (put_along_add(splat(0.0, x), i, g, axis=axis), None),
+                         lambda g, y, x, i, *, axis: (put_along_add(zeros(x), i, g, axis=axis), None),
                          "x at indices along an axis, one index for each place of the other axes",
                          lambda rng: [([rng.standard_normal((3, 4)), rng.integers(0, 4, (3, 1))], {"axis": 1}),
                                       ([rng.standard_normal((3, 4)), rng.integers(0, 3, (5, 4))], {"axis": 0})]))
@@ -91,6 +91,8 @@ take_along: Op = register(Op("take_along", "index", _take_along_type, lambda x, 
 
 
 def _summable(name: str, t: TensorType) -> TensorType:
+    if not name.endswith("_set"):
+        computed(name, t)
     if t.dtype.kind == "bool" and name.endswith("_add"):
         raise GraphError(f"{name} is for numbers, got {t}", fix="max is `or`, min is `and`")
     return t
@@ -168,14 +170,14 @@ def _scatter_set_vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) 
     last = scatter_set(splat(-1, TensorType((x.tensor.shape[axis],), i64)), i, number, axis=0)
     others = tuple(a for a in range(u.tensor.rank) if not axis <= a < axis + i.tensor.rank)
     won = broadcast(eq(take(last, i, axis=0), number), shape=u.tensor.shape, axes=others)
-    return scatter_set(g, i, splat(0.0, u), axis=axis), None, where(won, take(g, i, axis=axis), splat(0.0, u))
+    return scatter_set(g, i, zeros(u), axis=axis), None, where(won, take(g, i, axis=axis), zeros(u))
 
 
 def _put_along_set_vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) -> tuple[Node | None, ...]:
     number = iota(shape=i.tensor.shape, dtype=i64, axis=axis)
     last = put_along_set(splat(-1, x.tensor.with_dtype(i64)), i, number, axis=axis)
     won = eq(take_along(last, i, axis=axis), number)
-    return put_along_set(g, i, splat(0.0, u), axis=axis), None, where(won, take_along(g, i, axis=axis), splat(0.0, u))
+    return put_along_set(g, i, zeros(u), axis=axis), None, where(won, take_along(g, i, axis=axis), zeros(u))
 
 
 def _extremum_vjp(gather: Op, add: Callable[[], Op]) -> Vjp:
@@ -183,7 +185,7 @@ def _extremum_vjp(gather: Op, add: Callable[[], Op]) -> Vjp:
     def vjp(g: Node, y: Node, x: Node, i: Node, u: Node, *, axis: int) -> tuple[Node | None, ...]:
         old, new = eq(x, y), eq(u, gather(y, i, axis=axis))
         share = g / add()(cast(old, dtype=g.tensor.dtype), i, cast(new, dtype=g.tensor.dtype), axis=axis)
-        return where(old, share, splat(0.0, x)), None, where(new, gather(share, i, axis=axis), splat(0.0, u))
+        return where(old, share, zeros(x)), None, where(new, gather(share, i, axis=axis), zeros(u))
     return vjp
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dims import Size
 from ..core.dtype import DType, f64, i64
 from ..core.errors import GraphError
@@ -38,12 +39,20 @@ const: Op = register(Op("const", "leaf", _typed, _const, None, "A constant; a va
 def splat(value: float, like: Node | TensorType) -> Node:
     """The number in every element of a tensor of that type."""
     t = like if isinstance(like, TensorType) else like.tensor
-    return const(value=t.dtype.numpy.type(value), shape=t.shape, dtype=t.dtype)
+    return const(value=half.scalar(value, t.dtype), shape=t.shape, dtype=t.dtype)
+
+
+def zeros(x: Node | TensorType) -> Node:
+    """The cotangent 0 of a tensor: of its shape, in the type of its gradient."""
+    t = x if isinstance(x, TensorType) else x.tensor
+    return splat(0.0, t.cotangent)
 
 
 def _iota_type(*, shape: tuple[Size, ...], dtype: DType, axis: int) -> TensorType:
     """`shape`."""
     axis_of("iota", axis, len(shape))
+    if dtype.is_half:
+        raise GraphError(f"iota does not count in {dtype}", why="f16 and bf16 are for storage", fix=f"dtype=gx.float32, and .astype({dtype.name!r}) of it")
     return TensorType(shape, dtype)
 
 

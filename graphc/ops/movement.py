@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dims import Size, product
+from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
@@ -115,7 +117,11 @@ def _pad_type(t: Type, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float
 
 
 def _pad(x: Array, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> Array:
-    return np.pad(x, tuple(zip(lo, hi)), constant_values=x.dtype.type(value)) if x.ndim else x
+    dtype = from_numpy(x.dtype)
+    assert dtype is not None
+    out = np.full([a + n + b for a, n, b in zip(lo, x.shape, hi)], half.scalar(value, dtype), x.dtype)
+    out[tuple([slice(a, a + n) for a, n in zip(lo, x.shape)])] = x
+    return out
 
 
 def _pad_vjp(g: Node, y: Node, x: Node, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> tuple[Node]:

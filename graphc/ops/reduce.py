@@ -12,7 +12,7 @@ from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.node import Node
 from ..ir.op import REGISTRY, Op, Vjp, register
-from .check import Array, axis_of, distinct_axes, draws, known, several, tensor
+from .check import Array, axis_of, computed, distinct_axes, draws, known, several, tensor
 from .elementwise import cast, eq, where
 from .leaf import splat
 
@@ -22,7 +22,7 @@ def _reduced(name: str, kinds: tuple[str, ...]) -> Callable[..., TensorType]:
         """The shape of x without `axes`."""
         t = tensor(name, t)
         distinct_axes(name, axes, t.rank)
-        if t.dtype.kind not in kinds:
+        if computed(name, t).dtype.kind not in kinds:
             raise GraphError(f"{name} is for numbers, got {t}", fix=".astype(...) first")
         return TensorType(tuple(n for a, n in enumerate(t.shape) if a not in axes), t.dtype)
     return infer
@@ -112,7 +112,7 @@ reduce_prod: Op = _reduce("reduce_prod", lambda x, *, axes: np.prod(x, axes, dty
 def _arg_type(name: str) -> Callable[..., TensorType]:
     def infer(t: Type, *, axis: int) -> TensorType:
         """The shape of x without `axis`."""
-        t = tensor(name, t)
+        t = computed(name, tensor(name, t))
         axis_of(name, axis, t.rank)
         if t.shape[axis] == 0:
             raise GraphError(f"{name} over an empty axis has no answer: {t} along axis {axis}")

@@ -8,7 +8,7 @@ from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType, Type
 from ..ir.node import Node
 from ..ir.op import Op, register
-from .check import Array, axis_of, draws, known, several, tensor
+from .check import Array, axis_of, computed, draws, known, several, tensor
 from .index import put_along_add
 from .leaf import splat
 
@@ -26,7 +26,7 @@ get: Op = register(Op("get", "tuple", _get_type, lambda t, *, index: t[index], "
 
 def _topk_type(t: Type, *, k: int, axis: int) -> TupleType:
     """The shape of x with k in place of the size along `axis`, for both."""
-    t = tensor("topk", t)
+    t = computed("topk", tensor("topk", t))
     n = known("topk", t.shape[axis_of("topk", axis, t.rank)])
     if t.dtype.kind == "bool" or not 0 <= k <= n:
         raise GraphError(f"topk needs numbers and 0 <= k <= {n}, got k = {k} of {t} along axis {axis}")

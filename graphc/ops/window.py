@@ -14,7 +14,7 @@ from ..core.dims import Size
 from ..core.errors import GraphError
 from ..core.types import TensorType, Type
 from ..ir.op import Op, register
-from .check import Array, distinct_axes, draws, known, several, tensor
+from .check import Array, computed, distinct_axes, draws, known, several, tensor
 
 Ints = tuple[int, ...]
 
@@ -55,7 +55,7 @@ def _window(x: Array, *, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints
 
 def _fold_type(t: Type, *, lengths: Sequence[Size], axes: Ints, strides: Ints, dilations: Ints) -> TensorType:
     """The shape that a window was taken of: the last axes go, and `lengths` stand in place of the positions."""
-    t = tensor("fold", t)
+    t = computed("fold", tensor("fold", t))
     if t.dtype.kind == "bool":
         raise GraphError(f"fold is for numbers, got {t}", fix=".astype(...) first")
     rank = t.rank - len(axes)

@@ -88,6 +88,9 @@ class Optimizer:
                 raise GraphError(f"{type(self).__name__} trains Tensors, got {type(p).__name__}", fix="nn.Parameter(array)")
             if not p.is_leaf:
                 raise GraphError(f"{type(self).__name__} trains leaves, got the result of an operation ({p.type})", fix="nn.Parameter, or detach()")
+            if p.dtype.is_half:
+                raise GraphError(f"{type(self).__name__} trains f32 and f64, got a {p.type}", why="an update is smaller than the last bit of f16 and bf16",
+                                 fix="keep the parameter in f32, and use w.bfloat16() in the forward pass")
             if not any(p is q for q in chosen):                 # a shared parameter is updated once
                 chosen.append(p)
         taken = {id(p) for g in self.param_groups for p in g["params"]}

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
+from ..core.dtype import bf16, f16, f32, f64
 from ..core.options import Options
 from ..interp.numpy import Result, run
 from ..ir.node import Graph
@@ -14,7 +16,7 @@ from ..transform.pipeline import difference
 Array = np.ndarray[Any, Any]
 Evaluator = Callable[[Graph, Sequence[Array], Sequence[Array]], Result]
 
-TOLERANCES = {"f": {4: 1e-4, 8: 1e-10}}                 # norm-wise, of a native step against the oracle
+TOLERANCES = {f16: 1e-3, bf16: 8e-3, f32: 1e-4, f64: 1e-10}                 # norm-wise, of a native step against the oracle
 
 
 def numpy_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> Result:
@@ -25,7 +27,7 @@ def numpy_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) 
 def native_level(graph: Graph, inputs: Sequence[Array], states: Sequence[Array]) -> Result:
     """Machine code: every pass, lowering, LLVM."""
     step, storages = _compiled(graph, states)
-    outputs = step([a.item() if np.ndim(a) == 0 else a for a in inputs])
+    outputs = step([half.plain(a).item() if np.ndim(a) == 0 else a for a in inputs])
     return Result([np.asarray(o) for o in outputs], [s.numpy() for s in storages])
 
 
@@ -47,7 +49,8 @@ def check_against_oracle(graph: Graph, inputs: Sequence[Array], states: Sequence
                          tolerance: float | None = None) -> None:
     """Raise AssertionError naming the first output or state on which the evaluator and the oracle differ.
 
-    tolerance is norm-wise (‖a − b‖ / ‖a‖), by default 1e-4 for f32 and 1e-10 for f64; integers and bools must be equal. The oracle computes f32 as f64.
+    tolerance is norm-wise (‖a − b‖ / ‖a‖), by default 1e-10 for f64, 1e-4 for f32, 8e-3 for bf16 and 1e-3 for f16; integers and bools
+    must be equal. The oracle computes f32 as f64.
     """
     why = compare(graph, run(graph, inputs, states, double=True), evaluator(graph, inputs, states), tolerance)
     assert why is None, why
@@ -60,7 +63,7 @@ def compare(graph: Graph, want: Result, got: Result, tolerance: float | None = N
         dtype = node.tensor.dtype
         if b.dtype not in (dtype.numpy, a.dtype):
             return f"{label} is {b.dtype}, the graph says {dtype}"
-        limit = tolerance if tolerance is not None else TOLERANCES["f"].get(dtype.itemsize, 0.0)
-        if (why := difference(a, b.astype(a.dtype), limit)) is not None:
+        limit = tolerance if tolerance is not None else TOLERANCES.get(dtype, 0.0)
+        if (why := difference(a, half.astype(b, a.dtype), limit)) is not None:
             return f"{label} {why}"
     return None

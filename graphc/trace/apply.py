@@ -45,7 +45,7 @@ def _label(t: Tensor) -> str:
 
 
 def _wrap(node: Node, cls: type[Tensor], requires_grad: bool, weak: bool) -> Tensor:
-    return cls.from_node(node, requires_grad=requires_grad and node.tensor.dtype.is_float, weak=weak)
+    return cls.from_node(node, requires_grad=requires_grad and node.tensor.dtype.is_inexact, weak=weak)
 
 
 def result_class(tensors: Sequence[Tensor]) -> type[Tensor]:
@@ -61,7 +61,7 @@ def _apply_traced(tracer: Any, op: Op, tensors: tuple[Tensor, ...], attrs: dict[
     nodes = [t._traced_node(tracer) for t in tensors]
     requires = current.grad and any(t._requires_grad for t in tensors)
     if requires:
-        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_float else n for t, n in zip(tensors, nodes)]
+        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_inexact else n for t, n in zip(tensors, nodes)]
     node = op(*nodes, **attrs)
     if not tracer.active.isdisjoint(nodes):
         tracer.active.add(node)
@@ -101,7 +101,7 @@ def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[
     tracer.here()
     nodes = [t._traced_node(tracer) for t in tensors]
     if requires:
-        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_float else n for t, n in zip(tensors, nodes)]
+        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_inexact else n for t, n in zip(tensors, nodes)]
     out = build(*nodes)
     if not tracer.active.isdisjoint(nodes):
         tracer.active.update(out)
@@ -111,7 +111,7 @@ def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[
 def concrete(node: Node, value: Array, cls: type[Tensor] = Tensor, requires_grad: bool = False, weak: bool = False) -> Tensor:
     """An eager Tensor for a node whose value is known; the node goes on the tape where a gradient is wanted."""
     out = cls.from_value(np.asarray(value), weak=weak)
-    if requires_grad and out.dtype.is_float:
+    if requires_grad and out.dtype.is_inexact:
         eager.values[node] = out._value                                 # type: ignore[assignment]
         out._node, out._requires_grad = node, True
     return out

@@ -114,7 +114,7 @@ def array(x: Any, want: TensorType) -> Array:
     """The argument as the native step reads it: C-contiguous, aligned, in native byte order. A copy where it has to be one."""
     if isinstance(x, Tensor):
         return x.numpy()                                                # never an alias of a state
-    if type(x) is not np.ndarray:
+    if type(x) is not np.ndarray or from_numpy(x.dtype) is None:
         x = np.asarray(native(x))
     flags = x.flags
     if x.dtype is not want.dtype.numpy and (x.dtype != want.dtype.numpy or not x.dtype.isnative):

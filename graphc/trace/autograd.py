@@ -86,7 +86,7 @@ def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node]
     for out, g in zip(outputs, given, strict=True):
         if not isinstance(out, Tensor):
             raise GraphTypeError(f"{what} of a {type(out).__name__}", at=user_loc(), fix="a Tensor that requires a gradient")
-        if not out.dtype.is_float:
+        if not out.dtype.is_inexact:
             raise GraphError(f"{what} of {out.type}: only floating tensors have gradients", op=describe(out), at=user_loc(), fix=".astype(gx.float32) first")
         if not out.requires_grad:
             raise GraphError(f"{what} of {describe(out)}, which does not require a gradient", at=user_loc(),
@@ -98,12 +98,12 @@ def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node]
                                  fix=".mean() or .sum() first, or backward(gradient=...) with a tensor of the same shape")
             if current.tracer is not None:
                 current.tracer.here()
-            cotangents.append(leaf.splat(1.0, out.type))
+            cotangents.append(leaf.splat(1.0, out.type.cotangent))
         else:
             g = lift(g)
             g = g if isinstance(g, Tensor) else from_array(g)
-            if g.type != out.type:
-                raise GraphError(f"the gradient of {out.type} given to {what} is {g.type}", at=user_loc(), fix="one of the same shape and dtype")
+            if g.type != out.type.cotangent:
+                raise GraphError(f"the gradient of {out.type} given to {what} is {g.type}", at=user_loc(), fix=f"one of type {out.type.cotangent}")
             cotangents.append(g.node())
         nodes.append(out.node())
     return nodes, cotangents
@@ -136,7 +136,7 @@ def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node
         for hook in hooks.get(n, {}).values():
             given = hook(derived([g], create_graph)[0])
             if given is not None:
-                if not isinstance(given, Tensor) or given.type != n.type:
+                if not isinstance(given, Tensor) or given.type != n.tensor.cotangent:
                     raise GraphError(f"a hook on a {n.type} returned {given.type if isinstance(given, Tensor) else type(given).__name__}", at=user_loc(),
                                      fix="return a Tensor of the same shape and dtype, or None")
                 g = given.node()
@@ -149,7 +149,7 @@ def derived(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:
     """Derivative nodes as Tensors: of the current trace, or evaluated from what is on the tape."""
     if current.tracer is not None:
         current.tracer.active.update(nodes)                             # without create_graph they are constants, where they meet what is not
-        return [Tensor.from_node(n, requires_grad=create_graph and n.tensor.dtype.is_float) for n in nodes]
+        return [Tensor.from_node(n, requires_grad=create_graph and n.tensor.dtype.is_inexact) for n in nodes]
     values = evaluate(nodes, eager.known(nodes))
     return [concrete(n, v, Tensor, create_graph) if create_graph else Tensor.from_value(_owned(v)) for n, v in zip(nodes, values)]
 
@@ -202,7 +202,7 @@ def _zeros(t: Tensor) -> Storage:
     """Zeros to add to, should the gradient turn out to persist: the bound storage, or one that is bound if the trace keeps it."""
     if t._grad is not None and t._grad.storage is not None:
         return t._grad.storage
-    return Storage(np.zeros(t.type.static_shape, t.dtype.numpy), f"grad.{t.name}" if t.name else "")
+    return Storage(np.zeros(t.type.static_shape, t.dtype.cotangent.numpy), f"grad.{t.name}" if t.name else "")
 
 
 def _raise(e: GraphError) -> Any:
@@ -241,7 +241,7 @@ def zero_grad(t: Tensor) -> None:
     tracer = current.tracer
     if tracer is None:
         if t._grad is not None and t._grad.status != "none":
-            t.set_grad(Tensor.from_value(np.zeros(t.type.static_shape, t.dtype.numpy)))
+            t.set_grad(Tensor.from_value(np.zeros(t.type.static_shape, t.dtype.cotangent.numpy)))
         return
     entry = tracer.grads.get(t)
     if entry is None:
@@ -251,7 +251,7 @@ def zero_grad(t: Tensor) -> None:
     elif entry.value is None:
         return
     if not entry.assumed_none or entry.value is not None:
-        entry.value = Tensor.from_node(leaf.splat(0.0, t.type))
+        entry.value = Tensor.from_node(leaf.zeros(t.type))
         entry.consumed = False
 
 

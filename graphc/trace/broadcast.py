@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dims import Dim, Size
 from ..core.dtype import DType, bool_, f32, f64, from_numpy, i64, promote, promote_scalar
 from ..core.errors import GraphError, GraphTypeError
@@ -71,12 +72,13 @@ def native(x: Any, what: str = "this value", dtype: DType | None = None) -> np.n
             raise GraphTypeError(f"{what} is no array: {e}", at=user_loc()) from None
         if dtype is None and a.dtype == np.float64 and not hasattr(x, "__array__"):
             a = a.astype(np.float32)
+    a = half.own(a)
     if from_numpy(a.dtype.newbyteorder("=")) is None:
         kind = {"O": "Python objects", "U": "strings", "S": "bytes", "c": "complex numbers", "M": "dates", "m": "time spans", "V": "records"}
         raise GraphTypeError(f"{what} has dtype {a.dtype}{f' ({kind[a.dtype.kind]})' if a.dtype.kind in kind else ''}, which graphc does not have",
                              at=user_loc(), fix="numpy.asarray(x, numpy.float32), say")
     if dtype is not None:
-        return a.astype(dtype.numpy, copy=False)
+        return half.astype(a, dtype)
     return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
 
@@ -111,7 +113,7 @@ def number(value: Any, dtype: DType) -> Any:
         if value != value or not info.min <= value <= info.max:
             raise GraphError(f"{value} is out of range for {dtype}", at=user_loc(), why=f"{dtype} holds {info.min}..{info.max}")
     with np.errstate(over="ignore"):
-        return dtype.numpy.type(value)
+        return half.scalar(value, dtype)
 
 
 def result_dtype(operands: Sequence[Operand]) -> DType:
@@ -223,7 +225,7 @@ def binary(op: Op, name: str, a: Any, b: Any, *, floating: bool = False) -> Tens
     """A binary op on anything that broadcasts. floating: integers meet as f32 first, as in a true division."""
     xs = [lift(a), lift(b)]
     dtype = result_dtype(xs)
-    if floating and not dtype.is_float:
+    if floating and not dtype.is_inexact:
         dtype = f64 if all(not isinstance(x, Tensor) or x.weak for x in xs) else f32
     return apply(op, *unify(name, xs, dtype))
 
@@ -231,7 +233,7 @@ def binary(op: Op, name: str, a: Any, b: Any, *, floating: bool = False) -> Tens
 def unary(op: Op, x: Any, *, floating: bool = True) -> Tensor:
     """A unary op. floating: an integer operand becomes f32 first, as in torch."""
     x = as_tensor(x)
-    if floating and not x.dtype.is_float:
+    if floating and not x.dtype.is_inexact:
         x = cast(x, f32)
     return apply(op, x)
 

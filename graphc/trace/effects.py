@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core import half
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops.effect import print_, token
@@ -22,7 +23,7 @@ def debug_print(label: str, x: Any) -> None:
     tracer = current.tracer
     value = x if isinstance(x, Tensor) else from_array(x)
     if tracer is None:
-        print(f"{label}{value.numpy()}")
+        print(f"{label}{half.plain(value.numpy())}")
         return
     if tracer.is_body:
         where = "vmap" if tracer.body == "vmap" else "a loop body"

@@ -40,13 +40,13 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
         with enable_grad():
             out = f(*args_list, **kwargs)
             out, aux = out if has_aux else (out, None)
-            if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_float:
+            if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_inexact:
                 got = out.type if isinstance(out, Tensor) else type(out).__name__
                 raise GraphError(f"grad needs a function that returns a floating scalar, got {got}", at=user_loc(), fix=".mean() or .sum() of what it returns")
             with phase("backward"):
                 if current.tracer is not None:
                     current.tracer.here()
-                grads = pull([out.node()], [leaf.splat(1.0, out.type)], [x.node() for x in own], True)
+                grads = pull([out.node()], [leaf.splat(1.0, out.type.cotangent)], [x.node() for x in own], True)
         parts, at = [], 0
         for treedef, n in trees:
             parts.append(treedef.unflatten(grads[at:at + n]))
@@ -74,13 +74,13 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
 
 def fresh(x: Any, what: str) -> Tensor:
     """The argument as a node of its own, so that the gradient by it is not the gradient by other uses of the same Tensor."""
-    if isinstance(x, bool) or (isinstance(x, Tensor) and not x.dtype.is_float):
+    if isinstance(x, bool) or (isinstance(x, Tensor) and not x.dtype.is_inexact):
         raise GraphError(f"{what} by an argument of type {x.type if isinstance(x, Tensor) else 'bool'}: only floating tensors have gradients", at=user_loc(),
                          fix=".astype(gx.float32), or choose argnums without it")
     x = lift(x)
     if not isinstance(x, Tensor):
         x = from_array(float(x), f32)
-    if not x.dtype.is_float:
+    if not x.dtype.is_inexact:
         raise GraphError(f"{what} by an argument of type {x.type}: only floating tensors have gradients", at=user_loc(),
                          fix=".astype(gx.float32), or choose argnums without it")
     if not x.requires_grad and current.tracer is None:

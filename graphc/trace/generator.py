@@ -71,6 +71,9 @@ def _key(seed: int) -> np.ndarray[Any, Any]:
 
 def _floating(dtype: Any) -> DType:
     dtype = as_dtype(dtype)
+    if dtype.is_half:
+        raise GraphError(f"random numbers are not drawn in {dtype}", at=user_loc(), why="f16 and bf16 are for storage",
+                         fix=f"gx.randn(...).astype({dtype.name!r})")
     if not dtype.is_float:
         raise GraphError(f"random numbers of dtype {dtype} are not continuous", at=user_loc(), fix="dtype=gx.float32")
     return dtype

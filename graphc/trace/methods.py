@@ -117,6 +117,8 @@ class Methods:
     def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor: return function("to")(self, device=str(device))
     def to(self, *args: Any, **kwargs: Any) -> Tensor: return function("to")(self, *args, **kwargs)
     def float(self) -> Tensor: return function("to")(self, "f32")
+    def half(self) -> Tensor: return function("to")(self, "f16")
+    def bfloat16(self) -> Tensor: return function("to")(self, "bf16")
     def double(self) -> Tensor: return function("to")(self, "f64")
     def long(self) -> Tensor: return function("to")(self, "i64")
     def int(self) -> Tensor: return function("to")(self, "i32")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
@@ -52,7 +53,7 @@ class Storage:
     __slots__ = ("__weakref__", "_physical", "array", "clock", "dtype", "fixed", "name", "order", "shape")
 
     def __init__(self, value: Any, name: str = "") -> None:
-        value = np.asarray(value)
+        value = half.own(np.asarray(value))
         dtype = from_numpy(value.dtype)
         if dtype is None:
             raise GraphError(f"a state holds one of graphc's element types, got {value.dtype}", fix="astype(numpy.float32), say")
@@ -98,7 +99,7 @@ class Storage:
 
     def assign(self, value: Any) -> None:
         """Write a value of the same shape and dtype in place."""
-        value = np.asarray(value)
+        value = half.own(np.asarray(value))
         if tuple(value.shape) != self.shape or value.dtype != self.dtype.numpy:
             got = f"{from_numpy(value.dtype) or value.dtype}[{','.join(map(str, value.shape))}]"
             raise GraphError(f"{self.name or 'this state'} is {self.type} and cannot take {got}")

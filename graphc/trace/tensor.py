@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import DType, from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
@@ -117,7 +118,7 @@ class Tensor(Methods):
             raise GraphError(f"a parameter {storage.type} is made inside the trace", at=user_loc(),
                              why="the traced function runs once, so its parameters would be forgotten after the call",
                              fix="make the module or parameter outside of the compiled function")
-        if requires_grad and not storage.dtype.is_float:
+        if requires_grad and not storage.dtype.is_inexact:
             raise _no_integer_gradient(storage.type)
         self = cls.from_storage(storage)
         self._requires_grad = requires_grad
@@ -261,12 +262,12 @@ class Tensor(Methods):
         return self._value
 
     def numpy(self) -> Array:
-        """A copy as a NumPy array."""
+        """A copy as a NumPy array of the same bits. NumPy has no bfloat16: that of a bf16 Tensor moves and computes nothing; `t.float().numpy()` does."""
         return np.array(self._array(), order="C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         out = np.array(self._array(), order="C")
-        return out if dtype is None else out.astype(dtype, copy=False)
+        return out if dtype is None else half.astype(out, np.dtype(dtype))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = _UFUNCS.get(ufunc.__name__)
@@ -295,11 +296,11 @@ class Tensor(Methods):
         value = self._array()
         if value.size != 1:
             raise GraphError(f"item() needs one element, got {self._type}", at=user_loc(), fix="tolist(), or index it first")
-        return value.item()
+        return half.plain(value).item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return self._array().tolist()
+        return half.plain(self._array()).tolist()
 
     def __bool__(self) -> bool:
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
@@ -307,7 +308,7 @@ class Tensor(Methods):
         value = self._array()
         if value.size != 1:
             raise GraphError(f"the truth of {self._type} is ambiguous", at=user_loc(), fix="gx.any(x) or gx.all(x)")
-        return bool(value.item())
+        return bool(half.plain(value).item())
 
     def __float__(self) -> float:
         self._must_be_known("a Python float")
@@ -319,7 +320,7 @@ class Tensor(Methods):
 
     def __index__(self) -> int:
         self._must_be_known("an index (range, list index, shape)")
-        if self.dtype.is_float:
+        if self.dtype.is_inexact:
             raise TypeError(f"a {self._type} is no index")
         return int(self.item())
 
@@ -333,7 +334,7 @@ class Tensor(Methods):
     def __repr__(self) -> str:
         if self._tracer is not None:
             return f"Tensor({self._describe()}, traced)"
-        shown = np.array2string(np.asarray(self._array()), separator=", ", prefix="tensor(")
+        shown = np.array2string(np.asarray(half.plain(self._array())), separator=", ", prefix="tensor(")
         return f"tensor({shown}{'' if self.dtype.name in ('f32', 'i64', 'bool') else f', dtype={self.dtype}'}{', requires_grad=True' * self._requires_grad})"
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
@@ -380,7 +381,7 @@ class Tensor(Methods):
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:
         """Ask for a gradient of this leaf, or stop asking."""
-        if requires_grad and not self.dtype.is_float:
+        if requires_grad and not self.dtype.is_inexact:
             raise _no_integer_gradient(self._type)
         if not requires_grad and not self.is_leaf:
             raise GraphError(f"requires_grad_(False) on {self._type}, which is the result of operations", at=user_loc(), fix="use .detach()")
@@ -412,9 +413,9 @@ class Tensor(Methods):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and (not isinstance(value, Tensor) or value._type != self._type):
-            raise GraphError(f"the gradient of a {self._type} is a {self._type}, got {value._type if isinstance(value, Tensor) else type(value).__name__}",
-                             at=user_loc())
+        if value is not None and (not isinstance(value, Tensor) or value._type != self._type.cotangent):
+            got = value._type if isinstance(value, Tensor) else type(value).__name__
+            raise GraphError(f"the gradient of a {self._type} is a {self._type.cotangent}, got {got}", at=user_loc())
         if current.tracer is not None:
             _gradients().assign(current.tracer, self, value)
             return
@@ -434,7 +435,7 @@ class Tensor(Methods):
         """The storage of .grad, from now on for good: a compiled function reads and writes it."""
         cell = self._grad = self._grad or GradCell()
         if cell.storage is None:
-            start = np.zeros(self._type.static_shape, self.dtype.numpy) if cell.tensor is None else cell.tensor._array()
+            start = np.zeros(self._type.static_shape, self.dtype.cotangent.numpy) if cell.tensor is None else cell.tensor._array()
             cell.storage = Storage(start, f"d {self.name}" if self.name else "grad")
             if cell.status == "value":
                 cell.tensor = Tensor.from_storage(cell.storage)
@@ -489,7 +490,7 @@ class Tensor(Methods):
         else:
             new = f()
         if new._type != self._type:
-            if new.shape != self.shape or (new.dtype.is_float and not self.dtype.is_float):
+            if new.shape != self.shape or (new.dtype.is_inexact and not self.dtype.is_inexact):
                 raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="use the operation that makes a new Tensor")
             new = function("to")(new, self.dtype)
         tracer = current.tracer

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import DType, from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
@@ -153,7 +154,7 @@ class Tracer(Tape):
         if tensor.name and not storage.name:
             self.names.setdefault(storage, tensor.name)
         cell = self.cell(storage)
-        if tensor.dtype.is_float:                                       # it may ask for a gradient by the next call, or no longer
+        if tensor.dtype.is_inexact:                                       # it may ask for a gradient by the next call, or no longer
             self.depends(tensor)
         if not tensor.requires_grad:
             return cell.now
@@ -179,7 +180,8 @@ class Tracer(Tape):
         """The user's array as a constant of the graph, listed in the report."""
         found = self.arrays.get(id(value))
         if found is None:
-            frozen = np.array(value, order="C", dtype=value.dtype.newbyteorder("="))
+            value_ = half.own(value)
+            frozen = np.array(value_, order="C", dtype=value_.dtype.newbyteorder("="))
             dtype = from_numpy(frozen.dtype)
             assert dtype is not None
             frozen.flags.writeable = False

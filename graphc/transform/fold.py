@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.types import TensorType
@@ -69,7 +70,7 @@ def _all_same(n: Node, values: list[np.ndarray[Any, Any]]) -> bool:
     """Whether what is put together is one number everywhere, bit by bit."""
     parts = [v.tobytes() for v in values]
     if n.op.name == "pad":
-        parts.append(values[0].dtype.type(n.attrs["value"]).tobytes())
+        parts.append(half.scalar(n.attrs["value"], n.tensor.dtype).tobytes())
     return len(set(parts)) == 1
 
 

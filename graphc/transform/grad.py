@@ -10,14 +10,14 @@ from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType
 from ..ir.node import Info, Node, recorder
 from ..ir.walk import topo
-from ..ops.leaf import splat
+from ..ops.leaf import zeros
 from ..ops.tuples import get
 
 Hook = Callable[[Node, Node], Node]
 
 
 def vjp(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node], on_cotangent: Hook | None = None) -> tuple[Node, ...]:
-    """The product of cotangents with the Jacobian of outputs by wrt: for each node of wrt a node of its type, zeros where no path leads.
+    """The product of cotangents with the Jacobian of outputs by wrt: for each node of wrt a node of its type (f32 for f16 and bf16), zeros where no path leads.
 
     on_cotangent(node, g), if given, sees each node's whole cotangent once, before it goes on, and returns what goes on in its place.
     Raises GraphError at the user's line where an op on the path has no rule.
@@ -30,8 +30,9 @@ def vjp(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]
     sums: dict[Node, Node] = {}                                         # cotangents of tensors so far
     items: dict[Node, dict[int, Node]] = {}                             # of tuples, item by item
     for o, ct in zip(outputs, cotangents, strict=True):
-        if ct.type != o.type:
-            raise GraphError(f"the cotangent of a {o.type} is a {o.type}, got {ct.type}")
+        want = o.tensor.cotangent
+        if ct.type != want:
+            raise GraphError(f"the cotangent of a {o.type} is a {want}, got {ct.type}")
         if o in active:
             sums[o] = sums[o] + ct if o in sums else ct
     for n in reversed(order):
@@ -49,10 +50,10 @@ def vjp(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]
             for i, g in zip(n.inputs, _pull(n, sums.get(n), items.get(n)), strict=True):
                 if g is None or i not in active or not _smooth(i):
                     continue
-                if g.type != i.type:
+                if g.type != i.tensor.cotangent:
                     raise GraphError(f"the derivative of {n.op} gave a {g.type} for an operand of type {i.type}", op=n.op)
                 sums[i] = sums[i] + g if i in sums else g
-    return tuple(sums[w] if w in sums else splat(0.0, w) for w in wrt)
+    return tuple(sums[w] if w in sums else zeros(w) for w in wrt)
 
 
 def _pull(n: Node, g: Node | None, items: dict[int, Node] | None) -> tuple[Node | None, ...]:
@@ -70,7 +71,7 @@ def _pull(n: Node, g: Node | None, items: dict[int, Node] | None) -> tuple[Node 
 
 
 def _smooth(n: Node) -> bool:
-    return isinstance(n.type, TupleType) or (isinstance(n.type, TensorType) and n.type.dtype.is_float)
+    return isinstance(n.type, TupleType) or (isinstance(n.type, TensorType) and n.type.dtype.is_inexact)
 
 
 class _at:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.errors import GraphError, GraphIndexError
 from ..core.options import Options
 from ..core.types import TensorType
@@ -94,13 +95,14 @@ def random_inputs(graph: Graph, seed: int = 0, size: int = 3) -> list[np.ndarray
 
 def random_array(t: TensorType, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     shape = t.static_shape
-    if t.dtype.is_float:
-        return np.asarray(rng.standard_normal(shape), t.dtype.numpy)
+    if t.dtype.is_inexact:
+        return half.astype(np.asarray(rng.standard_normal(shape)), t.dtype)
     return np.asarray(rng.integers(0, 2, shape), np.bool_) if t.dtype.kind == "bool" else np.zeros(shape, t.dtype.numpy)
 
 
 def difference(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], tolerance: float) -> str | None:
     """How two arrays differ beyond a norm-wise tolerance (‖a − b‖ / ‖a‖ over the finite elements), or None."""
+    a, b = np.asarray(half.plain(a)), np.asarray(half.plain(b))
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"is {b.dtype}{list(b.shape)}, was {a.dtype}{list(a.shape)}"
     if a.dtype.kind != "f":

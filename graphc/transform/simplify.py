@@ -88,8 +88,10 @@ def holds(a: DType, b: DType) -> bool:
     """Whether b holds every value of a, so that a cast to it and a cast on from it are one cast."""
     if a is b or a is bool_:
         return True
-    if a.is_float:
+    if a.is_inexact:
         return b.is_float and b.bits >= a.bits
+    if b.is_half:
+        return False
     if b.is_float:
         return a.bits <= (53 if b is f64 else 24)
     return b.is_integer and (b.bits >= a.bits if a.kind == b.kind else a.kind == "uint" and b.bits > a.bits)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import half
 from ..core.dims import Size
 from ..ir.node import Graph, Info, Node
 from ..ir.text import literal, number
@@ -72,6 +73,7 @@ def constant_text(node: Node, whole: bool = True) -> str | None:
 
 
 def _short_number(v: Any) -> str:
+    v = half.plain(v)
     return f"{float(v):.4g}" if np.asarray(v).dtype.kind == "f" else number(v)
 
 

@@ -120,6 +120,64 @@ def test_loading_into_a_compiled_step_that_has_run(path: Path) -> None:
     assert len(run.step.variants) == 2                  # the full batches, and the short one
 
 
+class Halves(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(gx.full((3, 4), value))
+        self.register_buffer("narrow", gx.full((3,), value, dtype=gx.float16))
+        self.register_buffer("short", gx.full((2, 3), value, dtype=gx.bfloat16))
+        self.register_buffer("one", gx.full((), value, dtype=gx.bfloat16))
+
+
+def test_f16_and_bf16(tmp_path: Path) -> None:
+    """Under safetensors' own names for them, whatever lies before and behind."""
+    there, here = Halves(1.5), Halves(0.0)
+    path = gx.save(tmp_path / "h.safetensors", module=there, best=gx.tensor([2.5], dtype=gx.bfloat16), x=np.arange(3))
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    assert length % 8 == 0
+    assert {k: v["dtype"] for k, v in header.items() if k != "__metadata__"} == {
+        "w": "F32", "narrow": "F16", "short": "BF16", "one": "BF16", "@extra.best": "BF16", "@extra.x": "I64"}
+    found = gx.load(path, module=here)
+    for t, u in ((here.narrow, there.narrow), (here.short, there.short), (here.one, there.one)):
+        assert (t.dtype, t.tolist()) == (u.dtype, u.tolist())
+    assert gx.tensor(found.extra["best"]).tolist() == [2.5]
+    assert found.extra["x"].tolist() == [0, 1, 2]
+    wide = Halves(0.0)
+    wide.register_buffer("short", gx.zeros((2, 3)))
+    with pytest.raises(gx.GraphError, match="does not fit") as e:
+        gx.load(path, module=wide)
+    assert "short is bf16[2,3] there and f32[2,3] here" in str(e.value.why)
+    wide.load_state_dict(found.module)                  # which casts
+    assert wide.short.tolist() == there.short.tolist()
+
+
+def test_bf16_is_not_for_npz(tmp_path: Path) -> None:
+    path = tmp_path / "h.npz"
+    with pytest.raises(gx.GraphError, match=r"h.npz cannot hold 'short', which is bf16") as e:
+        gx.save(path, module=Halves(1.5))
+    assert "safetensors" in str(e.value.fix)
+    assert not path.exists()
+    gx.save(path, h=np.float16([1.5]))
+    assert gx.load(path).extra["h"].dtype == np.float16
+
+
+def test_damaged_bf16(tmp_path: Path) -> None:
+    path = gx.save(tmp_path / "h.safetensors", module=Halves(1.5))
+    data = path.read_bytes()
+    for k in range(0, len(data), 7):
+        for broken in (data[:k], data[:k] + bytes([data[k] ^ 0x15]) + data[k + 1:]):
+            path.write_bytes(broken)
+            here = Halves(0.0)
+            try:
+                gx.load(path, module=here)
+            except gx.GraphError:
+                assert here.one.item() == here.w.numpy().sum() == 0
+            else:                                       # only padding was hit
+                assert here.short.tolist() == [[1.5] * 3] * 2
+
+
 def test_momentum_of_sgd(path: Path) -> None:
     def make() -> tuple[Any, Any, Any]:
         gx.manual_seed(1)

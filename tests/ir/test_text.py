@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from graphc.core import half
 from graphc.core.dims import symbol
 from graphc.core.dtype import ALL, BY_NAME, f32, f64, i64, u64
 from graphc.core.errors import GraphError
@@ -109,7 +110,7 @@ def test_attributes(value) -> None:
 
 @given(st.sampled_from([d for d in ALL if d.kind != "bool"]), st.data())
 def test_arrays_bit_by_bit(dtype, data) -> None:
-    array = data.draw(hnp.arrays(dtype.numpy, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
+    array = data.draw(hnp.arrays("u2" if dtype.is_half else dtype.numpy, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))).view(dtype.numpy)
     if dtype.is_float:
         array = np.where(np.isnan(array), dtype.numpy.type(np.nan), array)
     back = through_text(array if array.ndim else array[()])
@@ -136,7 +137,7 @@ def test_f32_by_shortest_digits(value: float) -> None:
 
 def test_every_dtype_as_a_constant() -> None:
     for dtype in BY_NAME.values():
-        value = dtype.numpy.type(1)
+        value = half.scalar(1, dtype)
         graph = Graph((), (const(value=value, shape=(2, 3), dtype=dtype),))
         back = parse(show(graph)).outputs[0].attrs["value"]
         assert type(back) is type(value)
