@@ -118,8 +118,8 @@ def _pad_type(t: Type, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float
 
 def _pad(x: Array, *, lo: tuple[int, ...], hi: tuple[int, ...], value: float) -> Array:
     dtype = from_numpy(x.dtype)
-    assert dtype is not None
-    out = np.full([a + n + b for a, n, b in zip(lo, x.shape, hi)], half.scalar(value, dtype), x.dtype)
+    fill = x.dtype.type(value) if dtype is None else half.scalar(value, dtype)
+    out = np.full([a + n + b for a, n, b in zip(lo, x.shape, hi)], fill, x.dtype)
     out[tuple([slice(a, a + n) for a, n in zip(lo, x.shape)])] = x
     return out
 
