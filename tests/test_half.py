@@ -316,3 +316,29 @@ def test_by_way_of_f32(have: DType) -> None:
     twice = 1 + 2.0**-8 + 2.0**-40
     assert half.from_half(half.to_half(np.float64(twice), bf16)) == 1.0
     assert float(gx.tensor(twice, dtype=f64).bfloat16()) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [f16, bf16], ids=str)
+def test_transforms(dtype: DType) -> None:
+    """A half's tangents and cotangents are f32, in every transform."""
+    x, t = gx.asarray([1.0, 2.0, 4.0], dtype=dtype), gx.asarray([1.0, 0.5, 2.0])
+
+    def f(x: gx.Tensor) -> gx.Tensor:
+        return (x.float() * x[::-1].float()).sum()
+
+    def g(x: gx.Tensor) -> gx.Tensor:
+        return (x.float() ** 2).astype(dtype)
+
+    value, slope = gx.jvp(f, (x,), (t,))
+    assert (value.item(), slope.item()) == (12.0, 2 * (4.0 + 1.0 + 2.0))
+    y, pull = gx.vjp(g, x)
+    assert y.dtype is dtype
+    np.testing.assert_array_equal(pull(t)[0].numpy(), np.float32([2.0, 2.0, 16.0]))
+    np.testing.assert_array_equal(gx.linearize(g, x)[1](t).numpy(), np.float32([2.0, 2.0, 16.0]))
+    for jacobian in (gx.jacfwd, gx.jacrev, gx.compile(gx.jacfwd(g)), gx.compile(gx.jacrev(g))):
+        made = jacobian(x) if isinstance(jacobian, gx.CompiledFunction) else jacobian(g)(x).numpy()
+        np.testing.assert_array_equal(made, np.diag(np.float32([2.0, 4.0, 8.0])))
+    np.testing.assert_array_equal(gx.hessian(f)(x).numpy(), 2 * np.eye(3, dtype=np.float32)[::-1])
+    np.testing.assert_array_equal(gx.vmap(gx.grad(lambda v: v.float() ** 2))(x).numpy(), np.float32([2.0, 4.0, 8.0]))
+    with pytest.raises(gx.GraphError, match=r"tangent\[0\] is .*16\[3\], and should be f32\[3\]"):
+        gx.jvp(f, (x,), (x,))

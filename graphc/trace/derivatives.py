@@ -83,7 +83,7 @@ def called(what: str, f: Callable[..., Any], args: Sequence[Any], argnums: Argnu
         flat, out_tree = tree.flatten(out, _is_tensor)
         outputs = [as_tensor(o) for o in flat]
     for o in outputs:
-        if not o.dtype.is_float:
+        if not o.dtype.is_inexact:
             raise GraphError(f"{what} of a function that returns {o.type}: only floating tensors have derivatives", at=user_loc(),
                              fix=".astype(gx.float32), or has_aux=True and return (value, that)")
     return Call(primals, in_tree, outputs, out_tree, aux)
@@ -98,9 +98,9 @@ def _beside(what: str, word: str, x: Any, like: Sequence[Tensor], treedef: tree.
     out = []
     for v, t, path in zip(leaves, like, tree.paths(treedef, word)):
         v = as_tensor(v)
-        v = cast(v, t.dtype) if v.weak and v.dtype is not t.dtype else v
-        if v.type != t.type:
-            raise GraphError(f"{what}: {path} is {v.type}, and belongs to {t.type}", at=user_loc(), fix="one of the same shape and dtype")
+        v = cast(v, t.dtype.cotangent) if v.weak and v.dtype is not t.dtype.cotangent else v
+        if v.type != t.type.cotangent:
+            raise GraphError(f"{what}: {path} is {v.type}, and should be {t.type.cotangent}", at=user_loc(), fix="one of the same shape and dtype")
         out.append(v)
     return out
 
@@ -174,7 +174,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
 
 
 def _unknown(t: Tensor) -> Node:
-    return leaf.input_(name="d", shape=t.shape, dtype=t.dtype)
+    return leaf.input_(name="d", shape=t.shape, dtype=t.dtype.cotangent)
 
 
 def _linear(dummies: Sequence[Node], results: Sequence[Node]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
@@ -258,11 +258,11 @@ def _basis(like: Node) -> Node:
     t = like.tensor
     n = int(np.prod(t.static_shape, dtype=np.int64))
     row, column = (leaf.iota(shape=(n, n), dtype=i64, axis=a) for a in (0, 1))
-    return movement.reshape(elementwise.cast(elementwise.eq(row, column), dtype=t.dtype), shape=(n, *t.shape))
+    return movement.reshape(elementwise.cast(elementwise.eq(row, column), dtype=t.dtype.cotangent), shape=(n, *t.shape))
 
 
 def _columns(y: Node, x: Node) -> Node:
-    d = leaf.input_(name="d", shape=x.tensor.shape, dtype=x.tensor.dtype)
+    d = leaf.input_(name="d", shape=x.tensor.shape, dtype=x.tensor.dtype.cotangent)
     _, (slope,) = forward.jvp([y], [x], [d])
     (all_,) = batched([slope], {d: _basis(x)}, product(x.tensor.shape))
     last = movement.permute(all_, axes=(*range(1, all_.tensor.rank), 0))
@@ -270,7 +270,7 @@ def _columns(y: Node, x: Node) -> Node:
 
 
 def _rows(y: Node, x: Node) -> Node:
-    d = leaf.input_(name="d", shape=y.tensor.shape, dtype=y.tensor.dtype)
+    d = leaf.input_(name="d", shape=y.tensor.shape, dtype=y.tensor.dtype.cotangent)
     (slope,) = reverse.vjp([y], [d], [x])
     (all_,) = batched([slope], {d: _basis(y)}, product(y.tensor.shape))
     return movement.reshape(all_, shape=(*y.tensor.shape, *x.tensor.shape))
@@ -285,5 +285,5 @@ def stop_gradient(x: Any) -> Any:
     """
     def stop(v: Any) -> Any:
         t = as_tensor(v)
-        return apply(elementwise.stop_gradient, t) if t.dtype.is_float else v
+        return apply(elementwise.stop_gradient, t) if t.dtype.is_inexact else v
     return tree.map_leaves(stop, x, is_leaf=_is_tensor)

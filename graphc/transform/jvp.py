@@ -33,14 +33,14 @@ def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) 
     Raises GraphError at the user's line where an op on the path has no rule.
     """
     values, slopes = push(outputs, dict(zip(wrt, tangents, strict=True)))
-    return values, tuple(splat(0.0, o) if t is None else t for o, t in zip(outputs, slopes))
+    return values, tuple(splat(0.0, o.tensor.cotangent) if t is None else t for o, t in zip(outputs, slopes))
 
 
 def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, ...], Tangents]:
     """`jvp`, where no tangent at all is None."""
     for w, t in seeds.items():
-        if t.type != w.type:
-            raise GraphError(f"the tangent of a {w.type} is a {w.type}, got {t.type}")
+        if t.type != w.tensor.cotangent:
+            raise GraphError(f"the tangent of a {w.type} is a {w.tensor.cotangent}, got {t.type}")
     slopes: dict[Node, Tangent] = dict(seeds)
     items: dict[Node, Tangents] = {}                                    # of tuples, item by item
     value: dict[Node, Node] = {}                                        # nodes written anew
@@ -71,7 +71,7 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
             if isinstance(n.type, TupleType):
                 items[n] = out
             elif out[0] is not None and _smooth(n):
-                if out[0].type != n.type:
+                if out[0].type != n.tensor.cotangent:
                     raise GraphError(f"the derivative of {n.op} gave a tangent {out[0].type} for a result {n.type}", op=n.op)
                 slopes[n] = out[0]
     return tuple(value.get(o, o) for o in outputs), tuple(slopes.get(o) for o in outputs)
@@ -99,7 +99,7 @@ def _sum(parts: Sequence[Tangent]) -> Tangent:
 def _transposed(n: Node, ts: Tangents) -> Tangents:
     """vjp(u) = uᵀJ for a u that is only a name; the derivative of ⟨vjp(u), t⟩ by u is Jt, and u is gone from it."""
     types = n.type.items if isinstance(n.type, TupleType) else (n.type,)
-    names = [_named("u", t) if isinstance(t, TensorType) and t.dtype.is_float else None for t in types]
+    names = [_named("u", t.cotangent) if isinstance(t, TensorType) and t.dtype.is_inexact else None for t in types]
     present = [u for u in names if u is not None]
     whole = {k: u for k, u in enumerate(names) if u is not None}
     pulled = _pull(n, None, whole) if isinstance(n.type, TupleType) else _pull(n, names[0], None) if present else (None,) * len(ts)
@@ -117,7 +117,7 @@ Rule = Callable[[Node, Tangents], Tangent]
 
 def _linear(n: Node, ts: Tangents) -> Tangent:
     """Linear in the operands that have tangents together; zeros stand for those that have none and might have."""
-    return n.op(*(t if t is not None else splat(0.0, i) if _smooth(i) else i for i, t in zip(n.inputs, ts)), **n.attrs)
+    return n.op(*(t if t is not None else splat(0.0, i.tensor.cotangent) if _smooth(i) else i for i, t in zip(n.inputs, ts)), **n.attrs)
 
 
 def _multilinear(n: Node, ts: Tangents) -> Tangent:
@@ -132,7 +132,7 @@ def _pad(n: Node, ts: Tangents) -> Tangent:
 
 def _cast(n: Node, ts: Tangents) -> Tangent:
     assert ts[0] is not None
-    return cast(ts[0], dtype=n.tensor.dtype) if n.tensor.dtype.is_float else None
+    return cast(ts[0], dtype=n.tensor.dtype.cotangent) if n.tensor.dtype.is_inexact else None
 
 
 def _topk(n: Node, ts: Tangents) -> Tangent:
@@ -167,7 +167,7 @@ def _scan(n: Node, ts: Tangents) -> tuple[tuple[Node, ...], Tangents]:
     outs = substitute(body.outputs, dict(zip(body.inputs, inputs)))
     moving = [t is not None for t in ts]
     while True:
-        seeds = {k: _named(f"d_{i.attrs['name']}", i.tensor) for k, i in enumerate(inputs) if moving[k]}
+        seeds = {k: _named(f"d_{i.attrs['name']}", i.tensor.cotangent) for k, i in enumerate(inputs) if moving[k]}
         values, slopes = push(outs, {inputs[k]: s for k, s in seeds.items()})
         late = [k for k in range(carries) if slopes[k] is not None and not moving[k]]
         if not late:
@@ -182,10 +182,10 @@ def _scan(n: Node, ts: Tangents) -> tuple[tuple[Node, ...], Tangents]:
         return (*all_[:carries], *map(others, cs), *all_[carries:carries + xs], *map(others, es), *all_[carries + xs:], *map(others, ks))
 
     def after(k: int) -> Node:
-        return splat(0.0, outs[k]) if (t := slopes[k]) is None else t
+        return splat(0.0, outs[k].tensor.cotangent) if (t := slopes[k]) is None else t
 
     def given(k: int) -> Node:
-        return splat(0.0, n.inputs[k]) if (t := ts[k]) is None else t
+        return splat(0.0, n.inputs[k].tensor.cotangent) if (t := ts[k]) is None else t
 
     forward = Graph(beside(inputs, seeds.__getitem__), (*values[:carries], *map(after, cs), *values[carries:], *(after(carries + k) for k in ys)),
                     name=f"{body.name}_forward")

@@ -274,12 +274,12 @@ def test_symbolic_batches() -> None:
 # ---- words -----------------------------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "a tangent of another shape": (lambda x: gx.jvp(vector, (x,), (x[:2],)), "jvp: tangent[0] is f64[2], and belongs to f64[3]"),
+    "a tangent of another shape": (lambda x: gx.jvp(vector, (x,), (x[:2],)), "jvp: tangent[0] is f64[2], and should be f64[3]"),
     "another tree": (lambda x: gx.jvp(vector, (x,), ({"x": x},)), "jvp: the tangents have another structure than what they belong to"),
     "no tuple": (lambda x: gx.jvp(vector, x, x), "jvp takes its primals and its tangents as tuples"),
     "an integer": (lambda x: gx.jvp(lambda i: i, (gx.tensor([1, 2]),), (gx.tensor([1, 2]),)), "jvp by an argument of type i64[2]"),
     "an integer result": (lambda x: gx.jacrev(lambda x: gx.argmax(x, axis=0))(x), "jacrev of a function that returns i64[]"),
-    "a cotangent of another shape": (lambda x: gx.vjp(vector, x)[1](x), "vjp: cotangent is f64[3], and belongs to f64[2]"),
+    "a cotangent of another shape": (lambda x: gx.vjp(vector, x)[1](x), "vjp: cotangent is f64[3], and should be f64[2]"),
     "argnums": (lambda x: gx.jacfwd(vector, argnums=1)(x), "jacfwd by argument 1 of 1"),
     "no pair": (lambda x: gx.jacfwd(scalar, has_aux=True)(x), "jacfwd with has_aux=True needs a function that returns a pair, got Tensor"),
     "in_axes beyond the rank": (lambda x: gx.vmap(scalar, in_axes=1)(x), "vmap: in_axes 1 is out of range for argument 0: f64[3]"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import graphc.ops  # noqa: F401  (fills the registry)
+from graphc.core import half
 from graphc.core.dtype import f64, from_numpy, i64
 from graphc.core.errors import GraphError
 from graphc.core.types import TensorType, TokenType, TupleType
@@ -64,7 +65,8 @@ def test_every_op_is_a_loop(op: Op) -> None:
             want = [run(one, [g[k] if m else g for g, m in zip(given, moving)]).outputs for k in range(N)]
             for j, (value, (_, each)) in enumerate(zip(got, out)):
                 for k in range(N):
-                    np.testing.assert_allclose(value[k] if each else value, want[k][j], rtol=1e-13, atol=1e-13, err_msg=f"{op} {attrs} {moving}")
+                    here, there = (half.plain(np.asarray(a)) for a in (value[k] if each else value, want[k][j]))
+                    np.testing.assert_allclose(here, there, rtol=1e-13, atol=1e-13, err_msg=f"{op} {attrs} {moving}")
 
 
 @pytest.mark.parametrize("op", OPS, ids=str)
