@@ -31,5 +31,5 @@ def test_each_op_has_one_row() -> None:
 
 def test_dtypes_are_the_type_rules() -> None:
     dtypes = {name: make_ops().dtypes(REGISTRY[name]) for name in ("exp", "add", "shl", "and", "eq", "where", "random_bits", "scatter_add", "scan")}
-    assert dtypes == {"exp": "floats", "add": "numbers", "shl": "integers", "and": "integers, bool", "eq": "floats, integers, bool", "where": "any", "random_bits": "u32",
-                      "scatter_add": "numbers", "scan": "the body's"}
+    assert dtypes == {"exp": "floats", "add": "numbers", "shl": "integers", "and": "integers, bool", "eq": "floats, integers, bool", "where": "any",
+                      "random_bits": "u32", "scatter_add": "numbers", "scan": "the body's"}
