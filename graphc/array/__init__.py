@@ -5,6 +5,7 @@ They work eagerly and in a trace. Importing this package also gives Tensor its o
 from ..trace.methods import provide
 from . import (
     activations,
+    contraction,
     control,
     creation,
     dtypes,
@@ -15,6 +16,7 @@ from . import (
     linalg,
     logic,
     manipulation,
+    matrices,
     searching,
     sorting,
     statistics,
@@ -29,6 +31,7 @@ from .activations import (
     silu,
     softplus,
 )
+from .contraction import einsum
 from .control import fori_loop, scan
 from .creation import (
     arange,
@@ -109,12 +112,15 @@ from .elementwise import (
     where,
 )
 from .floats import (
+    conj,
     copysign,
     hypot,
+    imag,
     isfinite,
     isinf,
     isnan,
     nextafter,
+    real,
     signbit,
 )
 from .hyperbolic import (
@@ -126,7 +132,7 @@ from .hyperbolic import (
     tanh,
 )
 from .indexing import check_index, gather, pick, put_along_axis, scatter, take, take_along_axis
-from .linalg import einsum, linear, matmul, outer, tensordot, vecdot
+from .linalg import linear, matmul, outer, tensordot, vecdot
 from .logic import (
     bitwise_and,
     bitwise_invert,
@@ -171,6 +177,7 @@ from .manipulation import (
     unstack,
     window,
 )
+from .matrices import cross, diag, diagonal, kron
 from .searching import (
     UniqueAll,
     UniqueCounts,
@@ -210,24 +217,24 @@ from .statistics import (
     vector_norm,
 )
 
-_MODULES = (activations, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, searching, sorting, statistics,
-            updates)
+_MODULES = (activations, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices, searching,
+            sorting, statistics, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022
-    "FloatInfo", "IntegerInfo", "UniqueAll", "UniqueCounts", "UniqueInverse", "abs", "acos", "acosh", "add", "all", "amax", "amin", "any",
-    "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bernoulli", "bitwise_and",
-    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "can_cast",
-    "cbrt", "ceil", "check_index", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "cumulative_prod",
-    "cumulative_sum", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo",
-    "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like", "gather", "gelu", "greater",
-    "greater_equal", "hypot", "iinfo", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "leaky_relu", "less", "less_equal", "linear",
-    "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "ndtr", "negative",
-    "nextafter", "nonzero", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pick", "positive", "pow",
-    "prod", "put_along_axis", "rand", "randint", "randn", "reciprocal", "relu", "remainder", "repeat", "reshape", "result_type", "roll", "round",
-    "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax", "softplus", "sort", "split",
-    "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot",
-    "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts", "unique_inverse", "unique_values", "unsqueeze",
-    "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
+    "FloatInfo", "IntegerInfo", "UniqueAll", "UniqueCounts", "UniqueInverse", "abs", "acos", "acosh", "add", "all", "amax", "amin", "any", "arange",
+    "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bernoulli", "bitwise_and", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "can_cast", "cbrt", "ceil",
+    "check_index", "clip", "concat", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross", "cumprod", "cumsum", "cumulative_prod",
+    "cumulative_sum", "diag", "diagonal", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
+    "eye", "finfo", "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like", "gather",
+    "gelu", "greater", "greater_equal", "hypot", "iinfo", "imag", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "kron", "leaky_relu",
+    "less", "less_equal", "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis",
+    "multiply", "ndtr", "negative", "nextafter", "nonzero", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
+    "pick", "positive", "pow", "prod", "put_along_axis", "rand", "randint", "randn", "real", "reciprocal", "relu", "remainder", "repeat", "reshape",
+    "result_type", "roll", "round", "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax",
+    "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
+    "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+    "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
 ]

@@ -1,4 +1,4 @@
-"""Floating numbers as what they are made of: sign, magnitude, and which of them are no numbers."""
+"""Floating numbers as what they are made of: sign, magnitude, and which of them are no numbers. There are no complex ones: all are their real part."""
 from __future__ import annotations
 
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from ..core.dtype import f32, f64, i32, i64
 from ..ops import elementwise as ops
 from ..trace.apply import apply
-from ..trace.broadcast import lift, result_dtype, unary, unify
+from ..trace.broadcast import as_tensor, full, lift, result_dtype, unary, unify
 from ..trace.tensor import Tensor
 from .dtypes import floating
 from .elementwise import abs as abs_
@@ -55,7 +55,7 @@ def nextafter(x: Any, y: Any, /) -> Tensor:
     """The floating number next to x in the direction of y, and y where they are equal. By its bits, so its derivative is 0."""
     x, y = _pair("nextafter", x, y)
     i, j = _place(x), _place(y)
-    k = i + where(j > i, 1, -1)
+    k = where(j > i, i + 1, i - 1)
     bits = where(k < 0, _lowest(x) - k, where((k == 0) & (i < 0), _lowest(x), k))        # from below 0 comes -0
     out = apply(ops.bitcast, bits, dtype=x.dtype)
     return where(isnan(x) | isnan(y), x + y, where(i == j, y, out))
@@ -77,3 +77,22 @@ def hypot(x: Any, y: Any, /) -> Tensor:
     m, n = maximum(abs_(x), abs_(y)), minimum(abs_(x), abs_(y))
     r = n / where((m == 0) | isinf(m), 1.0, m)
     return where(isinf(x) | isinf(y), float("inf"), m * sqrt(r * r + 1.0))
+
+
+# ---- of complex numbers, of which there are none -------------------------------------------------------------------------------------
+
+
+def real(x: Any, /) -> Tensor:
+    """The real part: x."""
+    return as_tensor(x)
+
+
+def imag(x: Any, /) -> Tensor:
+    """The imaginary part: 0."""
+    x = as_tensor(x)
+    return full(x.shape, 0, x.dtype)
+
+
+def conj(x: Any, /) -> Tensor:
+    """The complex conjugate: x."""
+    return as_tensor(x)

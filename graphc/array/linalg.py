@@ -1,4 +1,4 @@
-"""Products of matrices and vectors: each is one contraction, batched by broadcasting."""
+"""Products of matrices and vectors: each is one contraction, batched by broadcasting. (`graphc.linalg` is here; `matrices` has the rest of it.)"""
 from __future__ import annotations
 
 from typing import Any
@@ -11,10 +11,12 @@ from ..ops import contract as ops
 from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, axis_index, broadcast_shapes, broadcast_to, cast, describe, result_dtype
 from ..trace.tensor import Tensor
-from .manipulation import permute_dims, reshape
+from .manipulation import matrix_transpose, reshape
+from .matrices import cross, diagonal, kron, matrix_norm, matrix_power, norm, trace
+from .statistics import vector_norm
 
 
-def _operands(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def operands(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Both in one dtype. f64 with f32 is refused: it is nearly always data that should have been converted once, not at every step."""
     a, b = as_tensor(x), as_tensor(y)
     if a.dtype.is_float and b.dtype.is_float and a.dtype is not b.dtype and not a.weak and not b.weak:
@@ -58,7 +60,7 @@ def _inner(name: str, a: Tensor, b: Tensor, i: int, j: int) -> None:
 
 def matmul(x: Any, y: Any, /) -> Tensor:
     """The matrix product x @ y. A vector meets a matrix as a row or a column; axes before the last two are batch axes and broadcast."""
-    a, b = _operands("matmul", x, y)
+    a, b = operands("matmul", x, y)
     if a.ndim == 0 or b.ndim == 0:
         raise GraphError(f"matmul needs at least one axis each, got {a.type} and {b.type}", op=_call("matmul", a, b), at=user_loc(), fix="a * b")
     _inner("matmul", a, b, a.ndim - 1, 0 if b.ndim == 1 else b.ndim - 2)
@@ -82,7 +84,7 @@ def _lead(x: Tensor) -> Tensor:
 
 def vecdot(x: Any, y: Any, /, *, axis: int = -1) -> Tensor:
     """The sum of products along an axis; the others broadcast."""
-    a, b = _operands("vecdot", x, y)
+    a, b = operands("vecdot", x, y)
     _inner("vecdot", a, b, axis_index("vecdot", axis, a.ndim), axis_index("vecdot", axis, b.ndim))
     shape = broadcast_shapes("vecdot", [a, b])
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
@@ -93,7 +95,7 @@ def vecdot(x: Any, y: Any, /, *, axis: int = -1) -> Tensor:
 
 def tensordot(x: Any, y: Any, /, *, axes: Any = 2) -> Tensor:
     """The sum of products over pairs of axes: the last n of x with the first n of y, or two lists."""
-    a, b = _operands("tensordot", x, y)
+    a, b = operands("tensordot", x, y)
     if isinstance(axes, int):
         left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
     else:
@@ -112,7 +114,7 @@ def outer(x: Any, y: Any, /) -> Tensor:
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x @ weight.T + bias, weight as [out, in]: torch's layout. One contraction, nothing transposed."""
-    a, w = _operands("linear", x, weight)
+    a, w = operands("linear", x, weight)
     if w.ndim != 2 or a.ndim == 0:
         raise GraphError(f"linear needs x[..., in] and weight[out, in], got {a.type} and {w.type}", op=_call("linear", a, w), at=user_loc())
     if a.shape[-1] != w.shape[1]:
@@ -123,19 +125,5 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     return out if bias is None else out + bias
 
 
-def einsum(subscripts: str, x: Any, y: Any) -> Tensor:
-    """The sum of products of two tensors, spelt in letters: einsum("bij,bjk->bik", x, y). Each letter once per operand, no ellipsis."""
-    a, b = _operands("einsum", x, y)
-    inputs, arrow, out = subscripts.replace(" ", "").partition("->")
-    left, comma, right = inputs.partition(",")
-    if not arrow or not comma or len(left) != a.ndim or len(right) != b.ndim or any(len(set(s)) != len(s) for s in (left, right, out)) \
-            or not set(out) <= set(left) | set(right) or not (set(left) ^ set(right)) <= set(out):
-        raise GraphError(f"einsum cannot read {subscripts!r} for {a.type} and {b.type}", at=user_loc(), fix='einsum("bij,bjk->bik", x, y)')
-    both = [c for c in left if c in right]
-    batch, summed = [c for c in both if c in out], [c for c in both if c not in out]
-    for c in both:
-        _inner("einsum", a, b, left.index(c), right.index(c))
-    result = apply(ops.contract, a, b, contracting=(tuple(map(left.index, summed)), tuple(map(right.index, summed))),
-                   batch=(tuple(map(left.index, batch)), tuple(map(right.index, batch))))
-    order = batch + [c for c in left if c not in both] + [c for c in right if c not in both]
-    return permute_dims(result, [order.index(c) for c in out])
+__all__ = ["cross", "diagonal", "kron", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "norm", "outer", "tensordot", "trace", "vecdot",
+           "vector_norm"]

@@ -191,10 +191,14 @@ def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool 
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """(sum |x|^ord)^(1/ord); inf is the largest |x|. The gradient of the 2-norm is 0 at 0."""
+    """(sum |x|^ord)^(1/ord); inf is the largest |x|, -inf the least, 0 how many are not 0. The gradient of the 2-norm is 0 at 0."""
     x = _floating(x)
     if ord == float("inf"):
         return max(abs_(x), axis=axis, keepdims=keepdims)
+    if ord == float("-inf"):
+        return min(abs_(x), axis=axis, keepdims=keepdims)
+    if ord == 0:
+        return cast(count_nonzero(x, axis=axis, keepdims=keepdims), x.dtype)
     if ord == 1:
         return sum(abs_(x), axis=axis, keepdims=keepdims)
     if ord == 2:
