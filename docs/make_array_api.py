@@ -225,9 +225,9 @@ OTHERWISE = [                                           # subject, the standard,
 BEYOND = """
 ## Beyond the standard
 
-NumPy's and torch's `einsum`, `topk`, `gather`, `scatter`, `take_along_axis` the other way (`put_along_axis`), `isin`, `kron`, `diag`, `pad`, `window` and `fold`,
-`softmax` and its family, the activations, `erf`, `ndtr`, `cbrt`, `rsqrt`, `one_hot`, `split`; [the table of names](migration.md) has them beside torch's. And of
-JAX `x.at[key].set`, `add`, `subtract`, `multiply`, `divide`, `min` and `max`, with all of NumPy's indexing as the key.
+NumPy's and torch's `einsum`, `topk`, `gather`, `scatter`, `put_along_axis`, `isin`, `kron`, `diag`, `pad`, `window` and `fold`, `softmax` and its family, the
+activations, `erf`, `ndtr`, `cbrt`, `rsqrt`, `one_hot`, `split`; [the table of names](migration.md) has them beside torch's. And of JAX
+`x.at[key].set`, `add`, `subtract`, `multiply`, `divide`, `min` and `max`, with all of NumPy's indexing as the key.
 """
 
 
