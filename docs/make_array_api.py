@@ -219,6 +219,8 @@ OTHERWISE = [                                           # subject, the standard,
     ("denormals", "kept",
      "compiled, flushed to 0 unless `flush_denormals=False`",
      "optimizer slots of idle units decay into them and slow a step manyfold"),
+    ("`float16`, `bfloat16`", "not in it", "dtypes of storage: they are moved, indexed, converted, and refused by arithmetic in words",
+     "[decision 009](decisions/009-half-precision-is-storage.md)"),
     ("devices", "any", '`"cpu"`', "graphc compiles for the CPU"),
     ("the extension `fft`", "optional", "none", "nothing has asked for it"),
 ]
