@@ -158,8 +158,8 @@ class Recipe:
         """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
         from .llvm import step
         from .loop.chunk import chunk
-        from .loop.ir import Loop, Var
-        from .loop.place import launches, lives, loosen, place, top
+        from .loop.ir import Loop, Var, walk_plan
+        from .loop.place import launches, lives, loosen, place
         from .loop.share import share, split
         from .lower.lower import lower
         from .transform import pipeline
@@ -183,7 +183,7 @@ class Recipe:
         sizes = tuple(sorted({e.name for x in launches(plan) for e in x.sizes if isinstance(e, Var)} | symbolic_sizes(self.graph)))
         layout = Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
                         constants=len(program.constants), results=len(program.results), temporaries=len(placed) if symbolic else 0,
-                        sizes=len(sizes), threads=threads > 1, loops=any(isinstance(x, Loop) for x in top(plan)))
+                        sizes=len(sizes), threads=threads > 1, loops=any(isinstance(x, Loop) for x in walk_plan(plan)))
         module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads, sizes)
         clock("emit")
         parameters, slots = parameters_of(self.graph, _inputs(program), layout)

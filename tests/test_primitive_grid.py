@@ -331,13 +331,22 @@ def _body(shape: Shape, d: DType) -> Graph:
     return Graph((c, x), (REGISTRY["or" if d is bool_ else "maximum"](c, x), REGISTRY["eq"](c, x)), name="body")
 
 
+@recipe("cond")
+def _(name: str, shape: Shape, d: DType) -> Iterator[Case]:
+    """Of two branches the first, the last by an index beyond it, and either by one drawn from -1..2."""
+    c, x = (input_(name=n, shape=shape, dtype=d) for n in "cx")
+    other = Graph((c, x), (c, REGISTRY["lt"](c, x)), name="other")
+    for below in (0, 2):
+        yield case(name, Arg((), i64, below=below), Arg(shape, d), Arg(shape, d, which=1), branch0=_body(shape, d), branch1=other)
+
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "unary": UNARY,
     "binary": (*BINARY, "where"),
     "cast": ("cast", "bitcast"),
     "movement": ("reshape", "permute", "broadcast", "slice", "pad", "flip", "concat", "window"),
     "reduce": ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "fold", "argmax", "argmin", "cumsum"),
-    "order": ("argsort", "topk", "contract", "scan"),
+    "order": ("argsort", "topk", "contract", "scan", "cond"),
     "index": ("take", "take_along", "check_index", "scatter_add", "scatter_set", "scatter_max", "scatter_min", "put_along_add", "put_along_set",
               "put_along_max", "put_along_min"),
     "leaves": ("const", "iota", "size", "random_bits"),

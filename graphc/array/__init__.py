@@ -5,6 +5,7 @@ They work eagerly and in a trace. Importing this package also gives Tensor its o
 from ..trace.methods import provide
 from . import (
     activations,
+    branch,
     contraction,
     control,
     creation,
@@ -31,6 +32,7 @@ from .activations import (
     silu,
     softplus,
 )
+from .branch import cond, switch
 from .contraction import einsum
 from .control import fori_loop, scan
 from .creation import (
@@ -217,7 +219,7 @@ from .statistics import (
     vector_norm,
 )
 
-_MODULES = (activations, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices, searching,
+_MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices, searching,
             sorting, statistics, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
@@ -225,7 +227,7 @@ __all__ = [  # noqa: RUF022
     "FloatInfo", "IntegerInfo", "UniqueAll", "UniqueCounts", "UniqueInverse", "abs", "acos", "acosh", "add", "all", "amax", "amin", "any", "arange",
     "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bernoulli", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "can_cast", "cbrt", "ceil",
-    "check_index", "clip", "concat", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross", "cumprod", "cumsum", "cumulative_prod",
+    "check_index", "clip", "concat", "cond", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross", "cumprod", "cumsum", "cumulative_prod",
     "cumulative_sum", "diag", "diagonal", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
     "eye", "finfo", "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like", "gather",
     "gelu", "greater", "greater_equal", "hypot", "iinfo", "imag", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "kron", "leaky_relu",
@@ -234,7 +236,7 @@ __all__ = [  # noqa: RUF022
     "multiply", "ndtr", "negative", "nextafter", "nonzero", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
     "pick", "positive", "pow", "prod", "put_along_axis", "rand", "randint", "randn", "real", "reciprocal", "relu", "remainder", "repeat", "reshape",
     "result_type", "roll", "round", "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax",
-    "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
-    "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts", "unique_inverse", "unique_values",
-    "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
+    "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "switch", "take", "take_along_axis",
+    "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts", "unique_inverse",
+    "unique_values", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
 ]

@@ -81,12 +81,19 @@ def settled(body: Body, k: int) -> Node:
     return elementwise.cast(node, dtype=f32) if body.weak[k] and node.tensor.dtype.is_float else node
 
 
-def agreed(what: str, body: Body, k: int, like: TensorType, name: str) -> Node:
-    """Output k as the carry of that type and name: a Python number takes the dtype; what else differs is an error."""
+def adapted(body: Body, k: int, like: TensorType) -> Node | None:
+    """Output k in that type: a Python number takes the dtype. None where it has another."""
     node = body.outputs[k]
-    if node.type != like and body.weak[k] and like.shape == () and promote_scalar(like.dtype, NUMBER[node.tensor.dtype.kind]) is like.dtype:
-        node = elementwise.cast(node, dtype=like.dtype)
-    if node.type != like:
+    if node.type == like:
+        return node
+    takes = body.weak[k] and like.shape == () and promote_scalar(like.dtype, NUMBER[node.tensor.dtype.kind]) is like.dtype
+    return elementwise.cast(node, dtype=like.dtype) if takes else None
+
+
+def agreed(what: str, body: Body, k: int, like: TensorType, name: str) -> Node:
+    """Output k as the carry of that type and name."""
+    node = adapted(body, k, like)
+    if node is None:
         got = settled(body, k).tensor
         fix = (f".astype({like.dtype.name!r}) what the body returns, or .astype({got.dtype.name!r}) what it starts with" if got.shape == like.shape else
                "give the first value the shape that the body returns")

@@ -20,7 +20,7 @@ from itertools import groupby
 
 from ..core.compat import assert_never
 from ..core.target import Target
-from ..loop.ir import Barrier, Buffer, Expr, Kernel, Launch, Loop, Plan, Ref, Region, Steps, Var
+from ..loop.ir import Barrier, Branch, Buffer, Expr, Kernel, Launch, Loop, Plan, Ref, Region, Steps, Var
 from ..loop.place import launches
 from ..loop.text import declared
 from . import spmd
@@ -122,12 +122,13 @@ class StepEmitter(Emitter):
         match p:
             case Steps(): self.plan(p)
             case Launch(): self.launch(p)
-            case Loop(var, count, body):
-                if count == 1:
-                    self.env[var] = 0
-                    self.plan(body)
-                elif count > 1:
-                    self.repeat_plan(var, count, body)
+            case Loop():
+                if p.count == 1 and p.limit is p.go is None:
+                    self.env[p.var] = 0
+                    self.plan(p.body)
+                elif p.count:
+                    self.repeat_plan(p)
+            case Branch(index, bodies): self.choose(index, bodies)
             case Barrier() if self.team: self.barrier()
             case Barrier(): self.do("; barrier")
             case _: assert_never(p)
@@ -149,19 +150,29 @@ class StepEmitter(Emitter):
             self.lines.append(f"{n}:")
             self.block, self.checked = n, False
 
-    def repeat_plan(self, var: str, count: int, body: Plan) -> None:
+    def repeat_plan(self, p: Loop) -> None:
         n = self.name("")
         head, end, before, i = f"loop{n}", f"end{n}", self.block, f"%i{n}"
-        self.env[var] = i
-        asks = self.layout.loops and not self.wrote and not any(map(self.writes_state, launches(body)))
-        text, latch = self.aside(head, partial(self.turn, body, asks)), self.block
-        self.lines += [f"  br label %{head}", f"{head}:", f"  {i} = phi i64 [ 0, %{before} ], [ {i}.next, %{latch} ]", *text,
+        count, enter = str(p.count), f"br label %{head}"
+        if p.limit is not None:
+            most = self.fresh(f"load i64, ptr {self.pointer(p.limit, 'i64')}, align 8")
+            count = self.fresh(self.call("i64", "smin.i64", ("i64", most), ("i64", count)))
+            enter = f"br i1 {self.fresh(f'icmp sgt i64 {count}, 0')}, label %{head}, label %{end}"
+        asks = self.layout.loops and not self.wrote and not any(map(self.writes_state, launches(p.body)))
+        text, latch = self.aside(head, partial(self.turn, p, i, count, end, asks)), self.block
+        self.lines += [f"  {enter}", f"{head}:", f"  {i} = phi i64 [ 0, %{before} ], [ {i}.next, %{latch} ]", *text,
                        f"  {i}.next = add nuw nsw i64 {i}, 1", f"  {i}.more = icmp slt i64 {i}.next, {count}",
                        f"  br i1 {i}.more, label %{head}, label %{end}", f"{end}:"]
         self.block = end
 
-    def turn(self, body: Plan, asks: bool) -> None:
+    def turn(self, p: Loop, i: str, count: str, end_of_loop: str, asks: bool) -> None:
         """One turn of a loop."""
+        if p.go is not None:
+            go, n = self.fresh(f"load i8, ptr {self.pointer(p.go, 'i8')}, align 1"), self.name("turn")
+            self.do(f"br i1 {self.fresh(f'icmp ne i8 {go}, 0')}, label %{n}, label %{end_of_loop}")
+            self.lines.append(f"{n}:")
+            self.block = n
+        self.env[p.var] = self.fresh(f"sub i64 {self.fresh(f'sub i64 {count}, 1')}, {i}") if p.down else i
         if asks:
             n = self.name("")
             self.polls, together = True, self.team and not self.inside
@@ -174,7 +185,20 @@ class StepEmitter(Emitter):
             end = f"go{n}" if together else self.failed
             self.lines += [f"stop{n}:", f"  store i32 {INTERRUPTED}, ptr %status, align 4", f"  br label %{end}", f"go{n}:"]
             self.block, self.checked = f"go{n}", self.checked or self.team
-        self.plan(body)
+        self.plan(p.body)
+
+    def choose(self, index: Ref, bodies: Sequence[Plan]) -> None:
+        """Run one of the bodies."""
+        n = self.name("")
+        at = self.fresh(f"load i64, ptr {self.pointer(index, 'i64')}, align 8")
+        at = self.fresh(self.call("i64", "smax.i64", ("i64", at), ("i64", "0")))
+        labels, end = [f"branch{n}.{k}" for k in range(len(bodies))], f"end{n}"
+        texts = [self.aside(label, partial(self.plan, body)) for label, body in zip(labels, bodies)]
+        self.do(f"switch i64 {at}, label %{labels[-1]} [ {' '.join(f'i64 {k}, label %{label}' for k, label in enumerate(labels[:-1]))} ]")
+        for label, text in zip(labels, texts):
+            self.lines += [f"{label}:", *text, f"  br label %{end}"]
+        self.lines.append(f"{end}:")
+        self.block = end
 
     def writes_state(self, p: Launch) -> bool:
         return any(p.args[i].region.where == "state" for i in self.kernel(p.kernel).written)
@@ -237,7 +261,7 @@ class StepEmitter(Emitter):
 
 
 def steps(p: Plan) -> Iterator[Plan]:
-    """The launches, loops and barriers of nested Steps."""
+    """The launches, loops, branches and barriers of nested Steps."""
     if isinstance(p, Steps):
         for x in p.body:
             yield from steps(x)

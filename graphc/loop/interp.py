@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..core.compat import assert_never
-from ..core.dtype import DType, bool_, f32
+from ..core.dtype import DType, bool_, f32, i64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Region,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Region,
     Select, Seq, Steps, Stmt, Store, Un, Var, While, postorder,
 )
 
@@ -45,13 +45,23 @@ def run_plan(plan: Plan, regions: Mapping[Region, Array], env: Mapping[str, int]
             for p in body:
                 if status := run_plan(p, regions, env):
                     return status
-        case Loop(var, count, body):
-            for i in range(count):
+        case Loop(var, count, body, down, limit, go):
+            turns = range(count if limit is None else max(0, min(count, int(number(limit, i64, regions, env)))))
+            for i in reversed(turns) if down else turns:
+                if go is not None and not number(go, bool_, regions, env):
+                    break
                 if status := run_plan(body, regions, {**env, var: i}):
                     return status
+        case Branch(where, bodies):
+            return run_plan(bodies[max(0, min(int(number(where, i64, regions, env)), len(bodies) - 1))], regions, env)
         case Barrier(): pass
         case _: assert_never(plan)
     return 0
+
+
+def number(ref: Ref, dtype: DType, regions: Mapping[Region, Array], env: Env) -> Any:
+    """The one element there."""
+    return view(Buffer("", (), dtype), ref, regions, {}, env)[()]
 
 
 def view(b: Buffer, ref: Ref, regions: Mapping[Region, Array], sizes: Mapping[str, int], env: Env) -> Array:

@@ -10,7 +10,7 @@ From Exo (Assign apart from Reduce, the grammar on a page), Halide (schedules), 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_
 from typing import Any, Literal, TypeAlias, cast, overload
 
@@ -272,11 +272,25 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """for var in 0:count, in order."""
+    """for var in 0:count, in order; `down`: from the last to the first.
+
+    With `limit` only as far as the i64 there says when the loop is entered, at most count; with `go` only while the bool there holds, looked at before
+    each turn."""
 
     var: str
     count: int
     body: Plan
+    down: bool = False
+    limit: Ref | None = None
+    go: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Run one of the bodies: that of the number in the i64 at `index`; the first where it is less than 0, the last where it is too large."""
+
+    index: Ref
+    bodies: tuple[Plan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +298,7 @@ class Barrier:
     """Every thread has finished what stands before it."""
 
 
-Plan: TypeAlias = "Launch | Steps | Loop | Barrier"
+Plan: TypeAlias = "Launch | Steps | Loop | Branch | Barrier"
 
 # ---- making ----------------------------------------------------------------------------------------------------------------------
 
@@ -333,6 +347,37 @@ def dtype_of(e: Expr) -> DType:
 
 
 # ---- walking: every pass is made of these ----------------------------------------------------------------------------------------
+
+
+def map_plan(p: Plan, f: Callable[[Plan], Plan]) -> Plan:
+    """Rebuild p with f applied to the plans directly below it."""
+    match p:
+        case Steps(body): return Steps(tuple([f(x) for x in body]))
+        case Loop(): return replace(p, body=f(p.body))
+        case Branch(index, bodies): return Branch(index, tuple([f(x) for x in bodies]))
+        case Launch() | Barrier(): return p
+        case _: assert_never(p)
+
+
+def walk_plan(p: Plan) -> Iterator[Plan]:
+    """p and every plan in it, outer before inner, in order."""
+    yield p
+    match p:
+        case Steps(body) | Branch(_, body):
+            for x in body:
+                yield from walk_plan(x)
+        case Loop(): yield from walk_plan(p.body)
+        case Launch() | Barrier(): pass
+        case _: assert_never(p)
+
+
+def looked_at(p: Plan) -> tuple[Ref, ...]:
+    """What p itself, a loop or a branch, must look at to know where to go on."""
+    match p:
+        case Loop(): return tuple([r for r in (p.limit, p.go) if r is not None])
+        case Branch(index, _): return (index,)
+        case Launch() | Steps() | Barrier(): return ()
+        case _: assert_never(p)
 
 
 def map_stmt(s: Stmt, f: Callable[[Stmt], Stmt]) -> Stmt:

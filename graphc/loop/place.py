@@ -1,6 +1,7 @@
 """Plan → Plan: every arena region gets a place. Regions whose lives do not overlap share bytes.
 
-A region lives from the first launch that touches it to the last; what is touched inside a loop of the plan lives through the whole loop.
+A region lives from the first launch that touches it to the last; what is touched inside a loop or a branch of the plan
+lives through the whole of it.
 First fit by size, largest first; ties by order of birth, then of mention, so that the same plan is placed the same.
 
 Where sizes are symbolic the code cannot hold offsets: `loosen` makes every arena region a *temporary*, whose address the step reads from its
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.compat import assert_never
-from .ir import Barrier, Launch, Loop, Plan, Ref, Region, Steps
+from .ir import Barrier, Branch, Launch, Loop, Plan, Ref, Region, Steps, looked_at, map_plan, walk_plan
 
 ALIGN = 64
 
@@ -28,14 +29,15 @@ class Life:
 
 def launches(plan: Plan) -> Iterator[Launch]:
     """Every launch, in program order."""
-    match plan:
-        case Launch(): yield plan
-        case Steps(body):
-            for p in body:
-                yield from launches(p)
-        case Loop(_, _, body): yield from launches(body)
-        case Barrier(): pass
-        case _: assert_never(plan)
+    for p in walk_plan(plan):
+        if isinstance(p, Launch):
+            yield p
+
+
+def refs(plan: Plan) -> Iterator[Ref]:
+    """Every place that a plan touches: its launches, and what decides where its loops and branches go."""
+    for p in walk_plan(plan):
+        yield from p.args if isinstance(p, Launch) else looked_at(p)
 
 
 def lives(plan: Plan, phases: bool = False) -> list[Life]:
@@ -46,15 +48,14 @@ def lives(plan: Plan, phases: bool = False) -> list[Life]:
     at = -1
     for step in top(plan):
         at += isinstance(step, Barrier) or at < 0 if phases else 1
-        for launch in launches(step):
-            for ref in launch.args:
-                if ref.region.where in ("arena", "temporary"):
-                    spans.setdefault(ref.region, [at, at])[1] = at
+        for ref in refs(step):
+            if ref.region.where in ("arena", "temporary"):
+                spans.setdefault(ref.region, [at, at])[1] = at
     return [Life(r, a, b) for r, (a, b) in spans.items()]
 
 
 def top(plan: Plan) -> Iterator[Plan]:
-    """The steps that lives are counted in: launches, barriers, whole loops."""
+    """The steps that lives are counted in: launches, barriers, whole loops and branches."""
     if isinstance(plan, Steps):
         for p in plan.body:
             yield from top(p)
@@ -94,17 +95,20 @@ def place(plan: Plan) -> tuple[Plan, list[Life], int]:
 def loosen(plan: Plan) -> Plan:
     """The plan with every region of the arena as a temporary of its own slot."""
     slots: dict[str, int] = {}
-    for launch in launches(plan):
-        for ref in launch.args:
-            if ref.region.where == "arena":
-                slots.setdefault(ref.region.name, len(slots))
+    for ref in refs(plan):
+        if ref.region.where == "arena":
+            slots.setdefault(ref.region.name, len(slots))
     return _moved(plan, lambda r: replace(r, where="temporary", slot=slots[r.name]) if r.where == "arena" else r)
 
 
 def _moved(plan: Plan, f: Callable[[Region], Region]) -> Plan:
-    match plan:
-        case Launch(): return replace(plan, args=tuple([Ref(f(r.region), r.start) for r in plan.args]))
-        case Steps(body): return Steps(tuple([_moved(p, f) for p in body]))
-        case Loop(var, count, body): return Loop(var, count, _moved(body, f))
-        case Barrier(): return plan
-        case _: assert_never(plan)
+    def moved(r: Ref) -> Ref:
+        return Ref(f(r.region), r.start)
+
+    new = map_plan(plan, lambda p: _moved(p, f))
+    match new:
+        case Launch(): return replace(new, args=tuple([moved(r) for r in new.args]))
+        case Loop(): return replace(new, limit=new.limit and moved(new.limit), go=new.go and moved(new.go))
+        case Branch(): return replace(new, index=moved(new.index))
+        case Steps() | Barrier(): return new
+        case _: assert_never(new)

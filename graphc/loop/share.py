@@ -20,8 +20,8 @@ from ..core.target import Target
 from .affine import bounds, form
 from .affine import place as number
 from .ir import (  # isort: skip
-    Accum, Alloc, Barrier, Bin, Buffer, Call, Check, Expr, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps, Stmt,
-    Store, Un, While, children, expressions, seq, walk,
+    Accum, Alloc, Barrier, Bin, Branch, Buffer, Call, Check, Expr, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps,
+    Stmt, Store, Un, While, children, expressions, looked_at, map_plan, seq, walk, walk_plan,
 )
 from .place import launches
 from .schedule import at_most, lanes_of, reindex
@@ -192,9 +192,7 @@ def split(plan: Plan, target: Target) -> Plan:
                     given[b.name] = Ref(Region(f"{k.name}.{b.name}", "arena", math.prod(map(int, b.shape)) * b.dtype.itemsize))
                 return Steps(tuple(Launch(replace(part, name=f"{k.name}_{n}", origin=k.origin), tuple(given[b.name] for b in part.buffers), sizes)
                                    for n, part in enumerate(kernels)))
-            case Steps(body): return Steps(tuple(map(go, body)))
-            case Loop(var, count, body): return Loop(var, count, go(body))
-            case Barrier(): return p
+            case Steps() | Loop() | Branch() | Barrier(): return map_plan(p, go)
             case _: assert_never(p)
 
     done = go(plan)
@@ -264,7 +262,10 @@ def _counted(plan: Plan, times: int = 1) -> Iterator[tuple[Launch, int]]:
         case Steps(body):
             for p in body:
                 yield from _counted(p, times)
-        case Loop(_, count, body): yield from _counted(body, times * count)
+        case Loop(): yield from _counted(plan.body, times * (plan.count if plan.go is None else min(plan.count, UNKNOWN)))
+        case Branch(_, bodies):
+            for p in bodies:
+                yield from _counted(p, times)
         case Barrier(): pass
         case _: assert_never(plan)
 
@@ -297,14 +298,32 @@ class _Barriers:
                 touches = _touches(p)
                 meet = self.checked or _meet(touches, self.apart) or _meet(touches, self.first)
                 return self.after(meet, replace(p, shared=True), touches, self.apart)
-            case Loop(var, count, body) if count and any(map(self.shares, launches(body))):
-                inside = self.plan(body)                        # what comes before an iteration is what came before the loop, or nothing:
+            case Loop() if p.count and any(map(self.shares, launches(p.body))):
+                looks = _looks(p)
+                meet = self.looking(looks)
+                if p.go is not None:                            # and begins so, once all have looked: the iteration changes what they looked at
+                    self.clear()
+                inside = self.plan(p.body)                      # what comes before an iteration is what came before the loop, or nothing:
                 self.clear()                                    # each ends by meeting
-                return Loop(var, count, Steps((inside, Barrier())))
-            case Launch() | Loop():
-                touches = [t for x in launches(p) for t in _touches(x)]
+                if p.go is not None:
+                    inside = Steps((Barrier(), inside))
+                    self.apart.extend(looks)
+                loop = replace(p, body=Steps((inside, Barrier())))
+                return Steps((Barrier(), loop)) if meet else loop
+            case Branch(_, bodies) if any(map(self.shares, launches(p))):
+                meet = self.looking(_looks(p))
+                known, done = (list(self.apart), list(self.first), self.checked), []
+                for body in bodies:
+                    self.apart, self.first, self.checked = list(known[0]), list(known[1]), known[2]
+                    done.append(Steps((self.plan(body), Barrier())))
+                self.clear()
+                branch = replace(p, bodies=tuple(done))
+                return Steps((Barrier(), branch)) if meet else branch
+            case Launch() | Loop() | Branch():
+                touches = [*(t for x in walk_plan(p) for t in _looks(x)), *(t for x in launches(p) for t in _touches(x))]
                 out = self.after(_meet(touches, self.apart), p, touches, self.first)
-                ends = isinstance(p, Loop) and not any(t.writes and t.memory[0] == "state" for t in touches)        # early, for a signal
+                loops = any(isinstance(x, Loop) for x in walk_plan(p))
+                ends = loops and not any(t.writes and t.memory[0] == "state" for t in touches)      # early, for a signal
                 self.checked |= ends or any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
                 return out
             case Steps(body): return Steps(tuple(map(self.plan, body)))
@@ -317,6 +336,16 @@ class _Barriers:
         """Marked, and no two of its buffers are the same memory: what `shareable` says holds for buffers that are apart."""
         touches = _touches(launch)
         return self.marks[id(launch.kernel.body), launch.kernel.buffers] and not any(a.meets(b) for n, a in enumerate(touches) for b in touches[:n])
+
+    def looking(self, looks: Sequence[Touch]) -> bool:
+        """Whether all must meet before each of them looks there."""
+        if not looks:
+            return False
+        meet = self.checked or _meet(looks, self.apart) or _meet(looks, self.first)
+        if meet:
+            self.clear()
+        self.apart.extend(looks)
+        return meet
 
     def after(self, meet: bool, p: Plan, touches: Sequence[Touch], where: list[Touch]) -> Plan:
         if meet:
@@ -334,13 +363,19 @@ def _meet(a: Iterable[Touch], b: Sequence[Touch]) -> bool:
     return any(x.meets(y) for x in a for y in b)
 
 
+def _looks(p: Plan) -> list[Touch]:
+    """What a loop or a branch reads to know where to go on."""
+    return [_touch(r, False) for r in looked_at(p)]
+
+
+def _touch(ref: Ref, writes: bool) -> Touch:
+    r = ref.region
+    assert r.where != "arena" or r.offset is not None, f"{r.name} has no place yet"
+    start = r.offset or 0
+    nbytes = r.nbytes if isinstance(r.nbytes, int) else 1           # of a region of its own, all that counts is whether it is the same
+    return Touch((r.where, r.slot if r.where != "arena" else 0), start, start + nbytes, writes)
+
+
 def _touches(launch: Launch) -> list[Touch]:
     written = {x.buf.name for x in walk(launch.kernel.body) if isinstance(x, Store | Accum)}
-    found = []
-    for b, ref in zip(launch.kernel.buffers, launch.args, strict=True):
-        r = ref.region
-        assert r.where != "arena" or r.offset is not None, f"{r.name} has no place yet"
-        start = r.offset or 0
-        nbytes = r.nbytes if isinstance(r.nbytes, int) else 1       # of a region of its own, all that counts is whether it is the same
-        found.append(Touch((r.where, r.slot if r.where != "arena" else 0), start, start + nbytes, b.name in written))
-    return found
+    return [_touch(ref, b.name in written) for b, ref in zip(launch.kernel.buffers, launch.args, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.compat import assert_never
 from ..core.dtype import DType, f32, f64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
     Seq, Steps, Stmt, Store, Un, Var, While, children, postorder,
 )
 
@@ -23,7 +23,7 @@ def show(x: Kernel | Stmt | Expr | Plan) -> str:
     match x:
         case Kernel(): return kernel(x)
         case Store() | Accum() | Alloc() | For() | If() | Seq() | While() | Check(): return "\n".join(statement(x))
-        case Launch() | Steps() | Loop() | Barrier(): return plan(x)
+        case Launch() | Steps() | Loop() | Branch() | Barrier(): return plan(x)
         case _: return "\n".join(with_lets((x,), lambda t: t))
 
 
@@ -137,7 +137,11 @@ def plan(p: Plan) -> str:
                 kernels.setdefault(id(k), k)
                 return [f"{'share' if shared else 'launch'} {k.name}({', '.join([*map(ref, args), *map(show, sizes)])})"]
             case Steps(body): return [line for x in body for line in go(x)]
-            case Loop(var, count, body): return [f"loop {var} in 0:{count}", *indent(go(body))]
+            case Loop(var, count, body, down, limit, test):
+                end = f"0:{count}" if limit is None else f"0:min({ref(limit)}, {count})"
+                return [f"loop {var} in {end}{' down' * down}{f' while {ref(test)}' if test is not None else ''}", *indent(go(body))]
+            case Branch(index, bodies):
+                return [line for k, x in enumerate(bodies) for line in (f"branch {k} of {ref(index)}", *indent(go(x)))]
             case Barrier(): return ["barrier"]
             case _: assert_never(p)
 

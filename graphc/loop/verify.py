@@ -5,9 +5,11 @@ import math
 from dataclasses import dataclass, field
 
 from ..core.compat import assert_never
+from ..core.dims import Dim
 from ..core.dtype import bool_, i64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
+    Seq, Steps,
     Stmt, Store, Un, Var, While, dtype_of, postorder,
 )
 from .schedule import at_most, dependence
@@ -34,11 +36,23 @@ def verify(x: Kernel | Plan) -> None:
         case Steps(body):
             for p in body:
                 verify(p)
-        case Loop(var, count, body):
-            require(count >= 0, f"loop {var}: {count} times")
-            verify(body)
+        case Loop():
+            require(x.count >= 0, f"loop {x.var}: {x.count} times")
+            for r, nbytes in ((x.limit, 8), (x.go, 1)):
+                require(r is None or fits(r, nbytes), f"loop {x.var}: there are no {nbytes} bytes at {r}")
+            verify(x.body)
+        case Branch(index, bodies):
+            require(len(bodies) > 0, "a branch of no bodies")
+            require(fits(index, 8), f"a branch by {index}, which is no i64")
+            for p in bodies:
+                verify(p)
         case Barrier(): pass
         case _: assert_never(x)
+
+
+def fits(r: Ref, nbytes: int) -> bool:
+    """Whether one element of that many bytes is there, as far as can be told."""
+    return not isinstance(r.start, Int) or isinstance(r.region.nbytes, Dim) or 0 <= r.start.value <= r.region.nbytes // nbytes - 1
 
 
 def require(holds: bool, why: str) -> None:

@@ -18,7 +18,8 @@ from .half import narrows, widens
 
 REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
 OPEN_HEADS = REDUCE | {"contract", "fold"}                      # elementwise nodes may follow in the same kernel
-CLOSED_HEADS = frozenset({"argmax", "argmin", "argsort", "topk", "cumsum", "scan", "check_index", "print"}) | {
+BODIES = frozenset({"scan", "cond", "while"})                   # bodies of their own read what they are given
+CLOSED_HEADS = BODIES | {"argmax", "argmin", "argsort", "topk", "cumsum", "check_index", "print"} | {
     f"{where}_{how}" for where, hows in (("scatter", ("add", "set", "max", "min")), ("put_along", ("set", "max", "min"))) for how in hows}
 LEAVES = frozenset({"input", "const", "iota", "size", "token"})
 AFFINE = frozenset({"permute", "broadcast", "slice", "flip", "window"})   # an index of the operand is an affine function of the result's
@@ -77,7 +78,7 @@ def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
                 base = beneath(i) if n.op.name in ("contract", "take", "take_along") else i
                 if base.op.name not in LEAVES and not is_alias(base):
                     stored.add(base)
-                elif n.op.name in ("scan", "reshape") and base.op.name in ("const", "iota", "size"):
+                elif (n.op.name in BODIES or n.op.name == "reshape") and base.op.name in ("const", "iota", "size"):
                     stored.add(base)                    # a body or an alias reads memory, so even a number must be written down
     owners: dict[Node, set[object]] = {}                # for a node that is not stored: who computes it (a node, or a sweep of several reductions)
     sweep = _sweeps(order)
@@ -111,8 +112,8 @@ def _sweeps(order: Sequence[Node]) -> dict[Node, object]:
 def needs_memory(n: Node, k: int) -> bool:
     """Must operand k of n be in memory, because n reads it often or in another order?"""
     name, x = n.op.name, n.inputs[k]
-    if name == "scan":
-        return bool(k >= n.attrs["carries"])            # the first carries are copied to where they go round
+    if name in BODIES:
+        return bool(k >= n.attrs.get("carries", 0))           # the first carries are copied to where they go round
     if name in ("contract", "topk"):
         return True
     if name in ("take", "take_along"):                  # computing what few elements are asked for is less than computing all

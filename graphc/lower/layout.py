@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir.node import Node, State
 from ..ops.contract import free_axes
-from .fuse import Reads, root_of, shape_of
+from .fuse import BODIES, Reads, root_of, shape_of
 from .half import widens
 
 Order = tuple[int, ...]                                 # physical axis i is logical axis order[i]
@@ -40,7 +40,7 @@ def orders(states: Sequence[State], stored: Mapping[Node, Reads], topo_: Sequenc
     wanted: dict[Node, Order] = {}
     for leaf, order in fixed.items():
         wanted.setdefault(find(leaf), order)
-    pinned = {root_of(n) for n in topo_ if n.op.name == "reshape"} | {i for n in topo_ if n.op.name in ("scan", "topk") for i in n.inputs}
+    pinned = {root_of(n) for n in topo_ if n.op.name == "reshape"} | {i for n in topo_ if n.op.name in BODIES or n.op.name == "topk" for i in n.inputs}
     for x in topo_:                                     # an alias and a loop's slices read plain row-major memory
         if x in pinned and (x in leaves or x in stored):
             wanted.setdefault(find(x), identity(x))

@@ -5,10 +5,9 @@ What the caller gets is a `Program`: the plan, and for each kind of memory outsi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,10 @@ from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
 from ..loop import rows
-from ..loop.ir import Expr, Int, Loop, Plan, Region, Steps, Var
+from ..loop.ir import Plan, Region, Steps
 from ..loop.nest import Nest
-from ..loop.place import launches
-from . import context, nests
+from ..loop.place import refs
+from . import context, control, nests
 from .access import Home
 from .context import Context
 from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
@@ -140,6 +139,17 @@ class _Lowering:
         else:
             self.sinks.setdefault(n, []).append(home)
 
+    def inside(self, body: Graph, homes: Iterable[Home]) -> _Lowering:
+        """The lowering of a graph that a node of this one holds, whose inputs lie there."""
+        inner = _Lowering(body, self.target, {}, self.names)
+        inner.homes.update(zip(body.inputs, homes, strict=True))
+        return inner
+
+    def body(self) -> Plan:
+        """The plan of such a graph, once it is said where its outputs go."""
+        gs, _, reads = groups(self.graph.outputs)
+        return self.plan(gs, reads, {})
+
     # ---- any graph -----------------------------------------------------------------------------------------------------------------
 
     def plan(self, gs: list[Group], reads: Mapping[Node, Reads], states: Mapping[Node, Home]) -> Plan:
@@ -163,17 +173,17 @@ class _Lowering:
             if g in by_copy:
                 n, home = by_copy[g]
                 if 0 not in shape_of(n):
-                    body += self._made([context.copy(n, [home], ctx)], [n])
-            elif g.head is not None and g.head.op.name == "scan":
-                body += self._scan(g.head, ctx)
+                    body += self.made([context.copy(n, [home], ctx)], [n])
+            elif g.head is not None and g.head.op.name in control.LOWERED:
+                body += control.LOWERED[g.head.op.name](self, g.head, ctx)
             else:
-                body += self._made(nests.launches(g, ctx, self._axes(g)), g.members)
+                body += self.made(nests.launches(g, ctx, self._axes(g)), g.members)
         for leaf, home in states.items():
             if home.region in detour and 0 not in shape_of(leaf):
                 waiting = Node(leaf.op, (), leaf.attrs, leaf.type)
                 self.homes[waiting] = detour[home.region]
-                body += self._made([context.copy(waiting, [home], ctx)], [leaf])
-        return self._steps(body, private)
+                body += self.made([context.copy(waiting, [home], ctx)], [leaf])
+        return self.steps(body, private)
 
     def _settle(self, gs: Sequence[Group]) -> set[str]:
         """A home for each stored node that somebody outside its group reads, or whose kernel must write it. The regions that are made for them alone."""
@@ -228,12 +238,12 @@ class _Lowering:
         homes.sort(key=lambda h: h.region.where != "state")
         return next((h.order for h in homes if len(h.order) == len(g.space)), tuple(range(len(g.space))))
 
-    def _made(self, nests: Sequence[Nest], members: Sequence[Node]) -> list[Nest]:
+    def made(self, nests: Sequence[Nest], members: Sequence[Node]) -> list[Nest]:
         """The nests, which know now what they compute."""
         origin = tuple([name for n in members for name in (*sorted(self.graph.where(n).names), n.op.name)])
         return [replace(nest, origin=origin) for nest in nests]
 
-    def _steps(self, body: Sequence[Plan | Nest], private: Collection[str] = ()) -> Plan:
+    def steps(self, body: Sequence[Plan | Nest], private: Collection[str] = ()) -> Plan:
         """Nests become launches, neighbours that share rows one launch. `private`: regions that nobody outside this body touches."""
         touched = Counter(name for x in body for name in _regions(x))
         out: list[Plan] = []
@@ -248,64 +258,9 @@ class _Lowering:
             out += [x.launch(self.names.kernel(x.hint)) for x in fused] or [x for x in neighbours if not isinstance(x, Nest)]
         return Steps(tuple(out))
 
-    # ---- scan ----------------------------------------------------------------------------------------------------------------------
-
-    def _scan(self, n: Node, ctx: Context) -> list[Plan | Nest]:
-        """A loop of the plan around the plan of the body. Carries lie where the result is expected; a step writes the new ones beside them first."""
-        body, carries, xs, length = (n.attrs[k] for k in ("body", "carries", "xs", "length"))
-        reverse, length = n.attrs.get("reverse", False), index(length)
-        homes = self.items[n]
-        finals, stacked, histories = homes[:carries], homes[carries:carries + len(body.outputs) - carries], homes[len(body.outputs):]
-        used = {g.attrs["index"] for g in self.gets.get(n, ())}
-        out: list[Plan | Nest] = []
-        for x, home in zip(n.inputs, finals):
-            if 0 not in shape_of(x):
-                out += self._made([context.copy(x, [home], ctx)], [n])
-        given = [self._row_major(x, ctx, out, n) for x in n.inputs[carries:]]
-        self.names.loops += 1
-        t: Expr = Var(f"t{self.names.loops}")
-        at = Int(length - 1) - t if reverse else t
-
-        def row(home: Home) -> Home:
-            inner = TensorType(home.type.shape[1:], home.type.dtype)
-            return Home(home.region, inner, tuple(range(inner.rank)), home.start + at * index(inner.size))
-
-        inside = _Lowering(body, self.target, {}, self.names)
-        for leaf, home in zip(body.inputs, (*finals, *map(row, given[:xs]), *given[xs:])):
-            inside.homes[leaf] = home
-        before: list[Nest] = []
-        for k, (final, history) in enumerate(zip(finals, histories)):
-            if len(body.outputs) + k in used and nbytes(final.type):
-                before += self._made([context.copy(body.inputs[k], [row(history)], replace(ctx, homes=inside.homes))], [n])
-        new = [self.arena(h.type, "carry", h.order) for h in finals]
-        for o, home in zip(body.outputs, (*new, *map(row, stacked))):
-            inside.sink(o, home)
-        gs, _, reads = groups(body.outputs)
-        inside.orders = {}
-        inner_plan = inside.plan(gs, reads, {})
-        after: list[Nest] = []
-        for o, src, home in zip(body.outputs, new, finals):
-            if nbytes(home.type):
-                waiting = Node(body.inputs[0].op, (), {}, o.type)
-                inside.homes[waiting] = src
-                after += self._made([context.copy(waiting, [home], replace(ctx, homes=inside.homes))], [n])
-        assert isinstance(t, Var)
-        return [*out, Loop(t.name, length, self._steps((*before, inner_plan, *after)))] if length else out
-
-    def _row_major(self, x: Node, ctx: Context, out: list[Plan | Nest], n: Node) -> Home:
-        """The home of an operand that a loop body will see: whole and in row-major order."""
-        reader = ctx.reader()
-        home = reader.home(x)
-        if home is not None and home.order == tuple(range(len(home.order))):
-            return home
-        home = self.arena(x.tensor, "operand", tuple(range(x.tensor.rank)))
-        if nbytes(home.type):
-            out += self._made([context.copy(x, [home], ctx)], [n])
-        return home
-
 
 def _regions(x: Plan | Nest) -> set[str]:
-    return {ref.region.name for ref in (x.refs if isinstance(x, Nest) else [ref for y in launches(x) for ref in y.args])}
+    return {ref.region.name for ref in (x.refs if isinstance(x, Nest) else refs(x))}
 
 
 def dim_names(size: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..transform import vmap as transform
+from ..transform.vmap_control import from_front, spread, to_front
 from . import tree
 from .apply import apply_graph
 from .broadcast import as_tensor
@@ -68,7 +69,7 @@ def vmap(f: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0, axis_size
         batched = [(t, a) for t, a in zip(tensors, places) if a is not None]
 
         def build(*nodes: Node) -> list[Node]:
-            fronts = [transform.to_front(x, a) for x, (_, a) in zip(nodes, batched)]
+            fronts = [to_front(x, a) for x, (_, a) in zip(nodes, batched)]
             outs = transform.push(outputs, dict(zip(inputs, fronts)), n, dict(zip((c for c, _ in captured), nodes[len(fronts):])))
             return [_out(o, each, a, n, path) for (o, each), a, path in zip(outs, to, tree.paths(out_tree, "result"))]
 
@@ -132,5 +133,5 @@ def _out(o: Node, each: bool, axis: int | None, n: Size, path: str) -> Node:
         if each:
             raise GraphError(f"vmap: out_axes is None for {path}, which differs from example to example", op="vmap", at=user_loc(), fix="out_axes=0")
         return o
-    o = o if each else transform.spread(o, n)
-    return transform.from_front(o, _place("out_axes", axis, o.tensor.rank, f"{path}: {o.type}"))
+    o = o if each else spread(o, n)
+    return from_front(o, _place("out_axes", axis, o.tensor.rank, f"{path}: {o.type}"))

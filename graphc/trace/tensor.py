@@ -304,7 +304,8 @@ class Tensor(Methods):
 
     def __bool__(self) -> bool:
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
-            raise _concretize("a Python bool (if, while, and, or, not, assert)", self, "gx.where(condition, a, b) chooses element by element inside the step")
+            raise _concretize("a Python bool (if, while, and, or, not, assert)", self,
+                               "gx.where(condition, a, b) chooses element by element inside the step, gx.cond(condition, f, g, x) one of two functions")
         value = self._array()
         if value.size != 1:
             raise GraphError(f"the truth of {self._type} is ambiguous", at=user_loc(), fix="gx.any(x) or gx.all(x)")

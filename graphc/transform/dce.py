@@ -1,21 +1,22 @@
 """Dead code. In a pure graph what no root reaches is not there at all, so little is left to do: forget where dead nodes came from, and take out of
-each scan the results nobody reads, with the carries and operands that served only them (reverse mode writes cotangents for everything)."""
+each loop and branch the results nobody reads, with the carries and operands that served only them (reverse mode writes cotangents for everything)."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
-from ..core.types import TupleType
 from ..ir.node import NOWHERE, Graph, Node, Recorder, recording
 from ..ir.walk import topo
+from ..ops.branch import attributes, branches_of, cond
 from ..ops.control import scan
 from ..ops.tuples import get
 
 
 def dce(graph: Graph) -> Graph:
-    """The graph with dead parts gone, inside its scans too."""
+    """The graph with dead parts gone, inside its loops and branches too."""
     order = topo(graph.roots)
-    if any(n.op is scan for n in order):
-        graph = _prune_scans(graph, order)
+    if any(n.op in RULES for n in order):
+        graph = _prune(graph, order)
         order = topo(graph.roots)
     alive = {*order, *graph.leaves}
     if graph.info.keys() <= alive:
@@ -23,32 +24,48 @@ def dce(graph: Graph) -> Graph:
     return graph.with_roots(graph.roots, {n: i for n, i in graph.info.items() if n in alive})
 
 
-def _prune_scans(graph: Graph, order: list[Node]) -> Graph:
+@dataclass(frozen=True, slots=True)
+class Living:
+    """Of a node that holds bodies: the bodies' outputs and the operands that stay."""
+
+    outputs: list[int]
+    operands: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """living(n, which results are read); pruned(n, what stays, its inputs) → the new node, and where each result of the old one stands in it."""
+
+    living: Callable[[Node, set[int]], Living]
+    pruned: Callable[[Node, Living, tuple[Node, ...]], tuple[Node, dict[int, int]]]
+
+
+def _prune(graph: Graph, order: list[Node]) -> Graph:
     needed: set[Node] = set(graph.roots)
-    read: dict[Node, set[int]] = {}                     # which results of a scan are read
-    parts: dict[Node, tuple[list[int], list[int]]] = {}      # its outputs and operands that stay
+    read: dict[Node, set[int]] = {}                     # which results of a node that holds bodies are read
+    parts: dict[Node, Living] = {}
     for n in reversed(order):
         if n not in needed:
             continue
-        if n.op is get and n.inputs[0].op is scan:
+        if n.op is get and n.inputs[0].op in RULES:
             read.setdefault(n.inputs[0], set()).add(n.attrs["index"])
-        if n.op is scan:
-            parts[n] = _living(n, read.get(n, set()))
-            needed.update(n.inputs[k] for k in parts[n][1])
+        if n.op in RULES:
+            parts[n] = RULES[n.op].living(n, read.get(n, set()))
+            needed.update(n.inputs[k] for k in parts[n].operands)
         else:
             needed.update(n.inputs)
 
     info = dict(graph.info)
     done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}
-    places: dict[Node, dict[int, int]] = {}             # of each scan: where a result stands now
+    places: dict[Node, dict[int, int]] = {}             # of each such node: where a result stands now
     recorder = Recorder(info)
     with recording(recorder):
         for n in order:
             if n in done or n not in needed:
                 continue
             recorder.here = info.get(n, NOWHERE)
-            if n.op is scan:
-                done[n], places[n] = _pruned(n, *parts[n], done)
+            if n.op in RULES:
+                done[n], places[n] = RULES[n.op].pruned(n, parts[n], tuple(done[n.inputs[k]] for k in parts[n].operands))
             elif n.op is get and n.inputs[0] in places:
                 of, index = done[n.inputs[0]], places[n.inputs[0]][n.attrs["index"]]
                 done[n] = n if of is n.inputs[0] else get(of, index=index)
@@ -59,36 +76,70 @@ def _prune_scans(graph: Graph, order: list[Node]) -> Graph:
     return graph if roots == graph.roots else graph.with_roots(roots, info)
 
 
-def _living(n: Node, read: set[int]) -> tuple[list[int], list[int]]:
-    """Of a scan whose results `read` are wanted: the body's outputs and the operands that stay. A carry lives while anything living reads it."""
+def _body(body: Graph, part: Living, first: int = 0) -> Graph:
+    """A body with what stays, itself pruned; `first`: the operand that is its first input."""
+    inputs, outputs = _pick(body.inputs, [k - first for k in part.operands if k >= first]), _pick(body.outputs, part.outputs)
+    inner = dce(Graph(inputs, outputs, info=body.info, name=body.name))
+    return body if (inner.inputs, inner.outputs) == (body.inputs, body.outputs) else inner
+
+
+def _reached(body: Graph, outputs: Iterable[int]) -> set[int]:
+    """The inputs that these outputs need."""
+    below = set(topo(body.outputs[k] for k in outputs))
+    return {k for k, leaf in enumerate(body.inputs) if leaf in below}
+
+
+def _pick(nodes: tuple[Node, ...], which: Collection[int]) -> tuple[Node, ...]:
+    return tuple(nodes[k] for k in which)
+
+
+def _same(n: Node, inputs: tuple[Node, ...]) -> tuple[Node, dict[int, int]]:
+    """n on these inputs, with every result where it was."""
+    count = len(n.type.items)                           # type: ignore[union-attr]
+    return n if inputs == n.inputs else Node(n.op, inputs, n.attrs, n.type), {k: k for k in range(count)}
+
+
+# ---- scan: carries live while anything living reads them ---------------------------------------------------------------------------------
+
+
+def _living_scan(n: Node, read: set[int]) -> Living:
     body: Graph = n.attrs["body"]
-    c = n.attrs["carries"]
-    outputs = {k for k in range(len(body.outputs)) if k in read} | {k for k in range(c) if len(body.outputs) + k in read}
+    c, total = n.attrs["carries"], len(body.outputs)
+    outputs = {k for k in range(total) if k in read} | {k for k in range(c) if total + k in read}
     while True:
-        reached = set(topo(body.outputs[k] for k in outputs))
-        operands = {k for k, leaf in enumerate(body.inputs) if leaf in reached}
+        operands = _reached(body, outputs)
         more = outputs | {k for k in operands if k < c}
         if more == outputs:
-            return sorted(outputs), sorted(operands | {k for k in outputs if k < c})
+            return Living(sorted(outputs), sorted(operands | {k for k in outputs if k < c}))
         outputs = more
 
 
-def _pruned(n: Node, outputs: list[int], operands: list[int], done: dict[Node, Node]) -> tuple[Node, dict[int, int]]:
-    """The scan of what stays, and where each result of the old one stands in it."""
-    body: Graph = n.attrs["body"]
-    c, m, total = n.attrs["carries"], n.attrs["xs"], len(body.outputs)
-    inner = dce(Graph(_pick(body.inputs, operands), _pick(body.outputs, outputs), info=body.info, name=body.name))
-    inputs = tuple(done[n.inputs[k]] for k in operands)
-    if len(outputs) == total and len(operands) == len(n.inputs) and inner.outputs == body.outputs:
-        same = n if inputs == n.inputs else Node(n.op, inputs, n.attrs, n.type)
-        return same, {k: k for k in range(total + c)}
-    carries = sum(k < c for k in outputs)
-    new = scan(*inputs, **{**n.attrs, "body": inner, "carries": carries, "xs": sum(c <= k < c + m for k in operands)})
-    assert isinstance(new.type, TupleType)
-    places = {k: at for at, k in enumerate(outputs)}
-    places.update({total + k: len(outputs) + at for at, k in enumerate(outputs[:carries])})
+def _pruned_scan(n: Node, part: Living, inputs: tuple[Node, ...]) -> tuple[Node, dict[int, int]]:
+    body, c, m = n.attrs["body"], n.attrs["carries"], n.attrs["xs"]
+    total, inner = len(body.outputs), _body(body, part)
+    if inner is body:
+        return _same(n, inputs)
+    carries = sum(k < c for k in part.outputs)
+    new = scan(*inputs, **{**n.attrs, "body": inner, "carries": carries, "xs": sum(c <= k < c + m for k in part.operands)})
+    places = {k: at for at, k in enumerate(part.outputs)}
+    places.update({total + k: len(part.outputs) + at for at, k in enumerate(part.outputs[:carries])})
     return new, places
 
 
-def _pick(nodes: tuple[Node, ...], which: Iterable[int]) -> tuple[Node, ...]:
-    return tuple(nodes[k] for k in which)
+# ---- cond: what any branch reads lives ---------------------------------------------------------------------------------------------------
+
+
+def _living_cond(n: Node, read: set[int]) -> Living:
+    operands = {0} | {1 + k for b in branches_of(n.attrs) for k in _reached(b, read)}
+    return Living(sorted(read), sorted(operands))
+
+
+def _pruned_cond(n: Node, part: Living, inputs: tuple[Node, ...]) -> tuple[Node, dict[int, int]]:
+    old = branches_of(n.attrs)
+    branches = tuple(_body(b, part, 1) for b in old)
+    if branches == old:
+        return _same(n, inputs)
+    return cond(*inputs, **attributes(branches)), {k: at for at, k in enumerate(part.outputs)}
+
+
+RULES = {scan: Rule(_living_scan, _pruned_scan), cond: Rule(_living_cond, _pruned_cond)}

@@ -15,7 +15,10 @@ from ..core.errors import GraphError
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ir.rewrite import rewrite
+from ..ir.walk import substitute
+from ..ops.branch import branches_of, chosen, cond
 from ..ops.leaf import const
+from ..ops.tuples import get
 
 LARGEST_RESULT = 64                                     # elements
 LARGEST_OPERAND = 4096
@@ -33,6 +36,8 @@ def fold_node(n: Node) -> Node | None:
     """The constant that a node is, or None."""
     if not n.inputs:
         return const(value=np.int64(n.attrs["dim"]), shape=(), dtype=n.tensor.dtype) if n.op.name == "size" and isinstance(n.attrs["dim"], int) else None
+    if n.op is get and n.inputs[0].op is cond and n.inputs[0].inputs[0].op is const:
+        return _taken(n.inputs[0], n.attrs["index"])
     for i in n.inputs:
         if i.op is not const:
             return None
@@ -49,6 +54,13 @@ def fold_node(n: Node) -> Node | None:
     if _elements(n.type) > LARGEST_RESULT or any(_elements(i.tensor) > LARGEST_OPERAND for i in n.inputs):
         return None
     return _constant(n, [np.broadcast_to(v, i.tensor.static_shape) for v, i in zip(values, n.inputs)])
+
+
+def _taken(n: Node, item: int) -> Node:
+    """A result of the branch that is always taken, inlined."""
+    branches = branches_of(n.attrs)
+    branch = branches[chosen(n.inputs[0].attrs["value"], len(branches))]
+    return substitute((branch.outputs[item],), dict(zip(branch.inputs, n.inputs[1:])))[0]
 
 
 def _constant(n: Node, values: list[np.ndarray[Any, Any]]) -> Node | None:

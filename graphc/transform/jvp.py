@@ -10,26 +10,24 @@ from collections.abc import Callable, Sequence
 
 from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType
-from ..ir.node import Graph, Node
-from ..ir.walk import rebuilt, substitute, topo
+from ..ir.node import Node
+from ..ir.walk import rebuilt, topo
 from ..ops import contract, index, movement, reduce, tuples
 from ..ops.along import cumsum
-from ..ops.control import scan
 from ..ops.elementwise import cast, eq, maximum, where
-from ..ops.leaf import input_, splat
+from ..ops.leaf import splat
 from ..ops.tuples import get
 from ..ops.window import fold, window
 from .grad import _at, _pull, _smooth, vjp
+from .jvp_control import BODIES, Tangent, Tangents, named
 
-Tangent = Node | None                                   # None is zero
-Tangents = tuple[Tangent, ...]
 DIAGONAL = frozenset({"unary", "binary", "select"})     # families whose Jacobians are: each result depends on the operands at its place
 
 
 def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
     """The outputs, and the product of their Jacobian by wrt with the tangents: for each output a node of its type, zeros where no path leads.
 
-    The outputs are the nodes given, but for what comes out of a loop: that loop is written anew with its tangents, and its values are taken from there.
+    The outputs are the nodes given, but for what comes out of a loop or a branch: that is written anew with its tangents, and its values are taken from there.
     Raises GraphError at the user's line where an op on the path has no rule.
     """
     values, slopes = push(outputs, dict(zip(wrt, tangents, strict=True)))
@@ -44,7 +42,7 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
     slopes: dict[Node, Tangent] = dict(seeds)
     items: dict[Node, Tangents] = {}                                    # of tuples, item by item
     value: dict[Node, Node] = {}                                        # nodes written anew
-    parts: dict[Node, tuple[Node, ...]] = {}                            # loops written anew, result by result
+    parts: dict[Node, tuple[Node, ...]] = {}                            # loops and branches written anew, result by result
     for n in topo(outputs, stop=seeds):
         if n in seeds:
             continue
@@ -64,8 +62,8 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
             ts = tuple(slopes.get(i) for i in n.inputs)
             if all(t is None for t in ts):
                 continue
-            if n.op in LOOPS:
-                parts[n], items[n] = LOOPS[n.op](m, ts)
+            if n.op in BODIES:
+                parts[n], items[n] = BODIES[n.op](m, ts, push)
                 continue
             out = _push(m, ts)
             if isinstance(n.type, TupleType):
@@ -99,7 +97,7 @@ def _sum(parts: Sequence[Tangent]) -> Tangent:
 def _transposed(n: Node, ts: Tangents) -> Tangents:
     """vjp(u) = uᵀJ for a u that is only a name; the derivative of ⟨vjp(u), t⟩ by u is Jt, and u is gone from it."""
     types = n.type.items if isinstance(n.type, TupleType) else (n.type,)
-    names = [_named("u", t.cotangent) if isinstance(t, TensorType) and t.dtype.is_inexact else None for t in types]
+    names = [named("u", t.cotangent) if isinstance(t, TensorType) and t.dtype.is_inexact else None for t in types]
     present = [u for u in names if u is not None]
     whole = {k: u for k, u in enumerate(names) if u is not None}
     pulled = _pull(n, None, whole) if isinstance(n.type, TupleType) else _pull(n, names[0], None) if present else (None,) * len(ts)
@@ -153,54 +151,3 @@ LINEAR = (movement.reshape, movement.permute, movement.broadcast, movement.slice
           index.take, index.take_along, index.scatter_add, index.put_along_add)
 RULES: dict[object, Rule] = {**dict.fromkeys(LINEAR, _linear), contract.contract: _multilinear, reduce.reduce_max: _extremum, reduce.reduce_min: _extremum,
                            movement.pad: _pad, cast: _cast, tuples.topk: _topk}
-
-
-# ---- loops -------------------------------------------------------------------------------------------------------------------------------
-
-
-def _scan(n: Node, ts: Tangents) -> tuple[tuple[Node, ...], Tangents]:
-    """The loop with a tangent beside each value that moves. A carry moves if it starts so or, a step later, has become so."""
-    body: Graph = n.attrs["body"]
-    carries, xs = n.attrs["carries"], n.attrs["xs"]
-    n_ys = len(body.outputs) - carries
-    inputs = [_named(i.attrs["name"], i.tensor) for i in body.inputs]
-    outs = substitute(body.outputs, dict(zip(body.inputs, inputs)))
-    moving = [t is not None for t in ts]
-    while True:
-        seeds = {k: _named(f"d_{i.attrs['name']}", i.tensor.cotangent) for k, i in enumerate(inputs) if moving[k]}
-        values, slopes = push(outs, {inputs[k]: s for k, s in seeds.items()})
-        late = [k for k in range(carries) if slopes[k] is not None and not moving[k]]
-        if not late:
-            break
-        for k in late:
-            moving[k] = True
-    cs, es, ks = ([k for k in r if moving[k]] for r in (range(carries), range(carries, carries + xs), range(carries + xs, len(ts))))
-    ys = [k for k in range(n_ys) if slopes[carries + k] is not None]
-
-    def beside(all_: Sequence[Node], others: Callable[[int], Node]) -> tuple[Node, ...]:
-        """Carries, their tangents, slices, theirs, constants, theirs."""
-        return (*all_[:carries], *map(others, cs), *all_[carries:carries + xs], *map(others, es), *all_[carries + xs:], *map(others, ks))
-
-    def after(k: int) -> Node:
-        return splat(0.0, outs[k].tensor.cotangent) if (t := slopes[k]) is None else t
-
-    def given(k: int) -> Node:
-        return splat(0.0, n.inputs[k].tensor.cotangent) if (t := ts[k]) is None else t
-
-    forward = Graph(beside(inputs, seeds.__getitem__), (*values[:carries], *map(after, cs), *values[carries:], *(after(carries + k) for k in ys)),
-                    name=f"{body.name}_forward")
-    new = scan(*beside(n.inputs, given), **{**n.attrs, "body": forward, "carries": carries + len(cs), "xs": xs + len(es)})
-    # its results: carries, their tangents, ys, theirs, histories, theirs
-    first, second = carries + len(cs), carries + len(cs) + n_ys + len(ys)
-    old = (*range(carries), *range(first, first + n_ys), *range(second, second + carries))
-    at = {k: carries + j for j, k in enumerate(cs)}
-    at |= {carries + k: first + n_ys + j for j, k in enumerate(ys)}
-    at |= {carries + n_ys + k: second + carries + j for j, k in enumerate(cs)}
-    return tuple(get(new, index=k) for k in old), tuple(get(new, index=at[k]) if k in at else None for k in range(len(old)))
-
-
-def _named(name: str, t: TensorType) -> Node:
-    return input_(name=name, shape=t.shape, dtype=t.dtype)
-
-
-LOOPS: dict[object, Callable[[Node, Tangents], tuple[tuple[Node, ...], Tangents]]] = {scan: _scan}

@@ -18,15 +18,17 @@ from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
 from ..ops import contract, index, movement, reduce, tuples
 from ..ops.along import argsort, cumsum
+from ..ops.branch import cond
 from ..ops.check import known
 from ..ops.control import scan
 from ..ops.elementwise import cast, maximum, minimum, stop_gradient
 from ..ops.leaf import input_, iota, splat
 from ..ops.tuples import get
 from ..ops.window import fold, window
+from . import vmap_control
 from .grad import _at
+from .vmap_control import Body, Results, spread, to_front
 
-Results = tuple[tuple[Node, bool], ...]                 # of an op with several results: each with or without the batch axis
 ELEMENTWISE = frozenset({"unary", "binary", "compare", "select", "cast"})
 
 
@@ -71,30 +73,16 @@ def push(outputs: Sequence[Node], env: Mapping[Node, Node], n: Size, also: Mappi
 
 
 def _rule(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Node | Results:
+    if node.op in BODIES:
+        return BODIES[node.op](node, inputs, moving, n, push)
     rule = RULES.get(node.op)
     if rule is None and node.op.family in ELEMENTWISE:
         rule = _all
     return (rule or _loop)(node, inputs, moving, n)
 
 
-def spread(x: Node, n: Size) -> Node:
-    """x for each of n examples."""
-    return movement.broadcast(x, shape=(n, *x.tensor.shape), axes=(0,))
-
-
 def _spread(inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> tuple[Node, ...]:
     return tuple(i if m else spread(i, n) for i, m in zip(inputs, moving))
-
-
-def to_front(x: Node, axis: int) -> Node:
-    """x with that axis first."""
-    return x if axis == 0 else movement.permute(x, axes=(axis, *(a for a in range(x.tensor.rank) if a != axis)))
-
-
-def from_front(x: Node, axis: int) -> Node:
-    """x with its first axis at that place."""
-    rest = list(range(1, x.tensor.rank))
-    return x if axis == 0 else movement.permute(x, axes=(*rest[:axis], 0, *rest[axis:]))
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------------------------------
@@ -195,34 +183,6 @@ def _loop(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Siz
     return tuple((get(out, index=k), True) for k in range(len(items))) if isinstance(one.type, TupleType) else get(out, index=0)
 
 
-def _scan(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Results:
-    """One loop over the steps, its body batched. A carry has the batch axis if it starts so or, a step later, has become so."""
-    body: Graph = node.attrs["body"]
-    carries, xs = node.attrs["carries"], node.attrs["xs"]
-    each = list(moving)
-    while True:
-        leaves = [input_(name=i.attrs["name"], shape=(n, *i.tensor.shape) if m else i.tensor.shape, dtype=i.tensor.dtype) for i, m in zip(body.inputs, each)]
-        pairs = list(zip(body.inputs, leaves, each))
-        outs = push(body.outputs, {i: x for i, x, m in pairs if m}, n, {i: x for i, x, m in pairs if not m})
-        late = [k for k in range(carries) if outs[k][1] and not each[k]]
-        if not late:
-            break
-        for k in late:
-            each[k] = True
-    outputs = [spread(o, n) if k < carries and each[k] and not m else o for k, (o, m) in enumerate(outs)]
-    out_each = [each[k] if k < carries else m for k, (_, m) in enumerate(outs)]
-    operands = [spread(i, n) if e and not m else i for i, m, e in zip(inputs, moving, each)]
-    for k in range(carries, carries + xs):
-        if moving[k]:
-            operands[k] = from_front(operands[k], 1)                    # the steps first, then the examples
-    new = scan(*operands, **{**node.attrs, "body": Graph(tuple(leaves), tuple(outputs), name=body.name)})
-    results: list[tuple[Node, bool]] = []
-    for k, e in enumerate([*out_each, *each[:carries]]):
-        item = get(new, index=k)
-        results.append((to_front(item, 1) if e and k >= carries else item, e))
-    return tuple(results)
-
-
 AXES: tuple[Op, ...] = (movement.flip, reduce.reduce_sum, reduce.reduce_max, reduce.reduce_min, reduce.reduce_prod, window, fold)
 AXIS: tuple[Op, ...] = (movement.concat, reduce.argmax, reduce.argmin, cumsum, argsort, tuples.topk, index.take_along, index.put_along_add,
                         index.put_along_set, index.put_along_max, index.put_along_min)
@@ -235,5 +195,7 @@ RULES: dict[Op, Rule] = {
     movement.broadcast: _shifted(lambda attrs, n: {"shape": (n, *attrs["shape"]), "axes": _up(attrs["axes"])}),
     movement.slice_: _shifted(lambda attrs, n: {"starts": (0, *attrs["starts"]), "stops": (n, *attrs["stops"]), "steps": (1, *attrs["steps"])}),
     movement.pad: _shifted(lambda attrs, n: {"lo": (0, *attrs["lo"]), "hi": (0, *attrs["hi"]), "value": attrs["value"]}),
-    index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract, scan: _scan,
+    index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
 }
+BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_}
+

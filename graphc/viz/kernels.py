@@ -12,7 +12,7 @@ from ..core.dims import nominal
 from ..ir.node import Graph, Node
 from ..ir.op import REGISTRY
 from ..ir.walk import topo
-from ..loop.ir import Accum, Barrier, Launch, Load, Loop, Plan, Ref, Region, Steps, Store, expressions, walk
+from ..loop.ir import Accum, Barrier, Branch, Launch, Load, Loop, Plan, Ref, Region, Steps, Store, expressions, walk
 from .label import LONG, SHORT, nbytes_text, plain
 from .lanes import assign_lanes
 from .picture import Box, Picture, Row, Shape, Sketch, align, lane_link, shrink, size, summaries
@@ -60,7 +60,7 @@ class _Drawing:
         self.graph, self.optimized, self.sketch = graph, optimized, Sketch()
         self.names = names_of_regions(graph, optimized, program.homes)
         self.last: dict[str, str] = {}                  # region → the box that wrote it last
-        self.count = 0
+        self.count = self.branches = 0
         self.links: dict[tuple[str, str], list[tuple[str, Region, bool]]] = {}
         self.lane: dict[str, str] = {}                  # box → phase
         self.noted: dict[str, tuple[Row, ...]] = {}
@@ -74,9 +74,15 @@ class _Drawing:
     def plan(self, plan: Plan, frame: str) -> None:
         for step in _steps(plan):
             if isinstance(step, Loop):
-                inner = self.sketch.frame(frame or self.root("forward"), f"{step.count} times", "body", tag=step.var,
+                inner = self.sketch.frame(frame or self.root("forward"), times(step), "body", tag=step.var,
                                           tip=(f"for {step.var} in 0..{step.count - 1}",))
                 self.plan(step.body, inner)
+            elif isinstance(step, Branch):
+                self.branches += 1
+                for k, body in enumerate(step.bodies):
+                    inner = self.sketch.frame(frame or self.root("forward"), f"branch {k} of {len(step.bodies)}", "body", tag=f"branch{self.branches}_{k}",
+                                              tip=(f"only where {self.word(step.index.region)} is {k}",))
+                    self.plan(body, inner)
             else:
                 self.launch(step, frame)
 
@@ -179,7 +185,12 @@ class _Drawing:
             align(self.sketch, {phase: self.root(phase) for phase in used}, used, below)
 
 
-def _steps(plan: Plan) -> Iterator[Launch | Loop]:
+def times(loop: Loop) -> str:
+    """How often a loop runs."""
+    return "while it holds" if loop.go is not None else f"up to {loop.count} times" if loop.limit is not None else f"{loop.count} times"
+
+
+def _steps(plan: Plan) -> Iterator[Launch | Loop | Branch]:
     if isinstance(plan, Steps):
         for p in plan.body:
             yield from _steps(p)

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.compat import assert_never
-from ..loop.ir import Barrier, Launch, Loop, Plan, Steps
-from .kernels import names_of_regions
+from ..loop.ir import Barrier, Branch, Launch, Loop, Plan, Steps
+from .kernels import names_of_regions, times
 from .label import nbytes_text, plain
 from .picture import Box, Picture, Row
 from .theme import FAMILY
@@ -63,11 +63,15 @@ def _text(key: str, x: float, y: float, width: float, rows: tuple[Row, ...]) -> 
 def _steps(plan: Plan) -> list[Plan]:
     match plan:
         case Steps(body): return [q for p in body for q in _steps(p)]
-        case Launch() | Loop() | Barrier(): return [plan]
+        case Launch() | Loop() | Branch() | Barrier(): return [plan]
         case _: assert_never(plan)
 
 
 def _name(plan: Plan, k: int) -> str:
     steps = _steps(plan)
     step = steps[k] if k < len(steps) else None
-    return step.kernel.name if isinstance(step, Launch) else f"{step.count} times" if isinstance(step, Loop) else "barrier"
+    match step:
+        case Launch(kernel): return kernel.name
+        case Loop(): return times(step)
+        case Branch(_, bodies): return f"one of {len(bodies)}"
+        case _: return "barrier"

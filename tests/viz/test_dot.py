@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+import graphc as gx
 import graphc.ops  # noqa: F401
 from graphc.core.dtype import f64, i64
 from graphc.ir.node import Graph, Info, Node, State
@@ -240,6 +241,19 @@ def test_a_loops_body_is_a_box_inside_its_lane(loop: Graph) -> None:
     assert len(inner) == want
     assert {lanes[k] for k in inner} == {"forward", "backward"}
     assert sum(w.startswith("tanh") for w in inner.values()) == 2       # once forward, once recomputed
+
+
+def test_every_branch_is_a_box_inside() -> None:
+    def f(x: Any) -> Any:
+        return gx.cond(x.sum() > 0, lambda x: gx.scan(lambda c, r: (c + r, None), gx.zeros(2), x)[0], lambda x: gx.exp(x[0]), x)
+    step = gx.compile(f, cache=False).lower(np.ones((3, 2), np.float32))
+    dot = to_dot(step.graph)
+    assert dot.count(">cond: body<") == 2
+    assert ">scan: body<" in dot
+    kernels = to_dot(step, view="kernels")
+    assert ">branch 0 of 2<" in kernels
+    assert ">branch 1 of 2<" in kernels
+    assert ">3 times<" in kernels
 
 
 def test_lanes_without_phases() -> None:

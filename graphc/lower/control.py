@@ -1,0 +1,110 @@
+"""Control flow as loops and branches of the plan, around the plans of the bodies. A body is lowered once, however often it runs.
+
+What a body is given lies in memory, whole and in row-major order; what it returns is written where it is wanted. So nothing is copied on the way in or
+out but carries: a turn writes the new ones beside the old, which all of it may read, and then over them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import index
+from typing import TYPE_CHECKING
+
+from ..core.types import TensorType
+from ..ir.node import Node
+from ..loop.ir import Branch, Expr, Loop, Plan, Ref, Var
+from ..loop.nest import Nest
+from ..ops.branch import branches_of
+from . import context
+from .access import Home
+from .context import Context
+
+if TYPE_CHECKING:
+    from .lower import _Lowering
+
+Lowered = list["Plan | Nest"]
+
+
+def scan(low: _Lowering, n: Node, ctx: Context) -> Lowered:
+    """A loop over rows. The carries lie where the last ones are expected."""
+    body, carries, xs, length = (n.attrs[k] for k in ("body", "carries", "xs", "length"))
+    reverse, length = n.attrs.get("reverse", False), index(length)
+    homes = low.items[n]
+    finals, stacked, histories = homes[:carries], homes[carries:len(body.outputs)], homes[len(body.outputs):]
+    out = _copied(low, n, n.inputs[:carries], finals, ctx)
+    given = [_row_major(low, x, ctx, out, n) for x in n.inputs[carries:]]
+    t = _variable(low)
+    inside = low.inside(body, (*finals, *(_row(x, t) for x in given[:xs]), *given[xs:]))
+    before = _kept(low, n, inside, finals, histories, len(body.outputs), t, ctx)
+    new = _beside(low, inside, body.outputs[:carries], finals)
+    for o, home in zip(body.outputs[carries:], stacked):
+        inside.sink(o, _row(home, t))
+    plan = inside.body()
+    turn = low.steps((*before, plan, *_moved(low, n, inside, new, finals, ctx)))
+    return [*out, Loop(t.name, length, turn, reverse)] if length else out
+
+
+def cond(low: _Lowering, n: Node, ctx: Context) -> Lowered:
+    """A branch of the plan: each body writes the results."""
+    out: Lowered = []
+    which, *given = (_row_major(low, x, ctx, out, n) for x in n.inputs)
+    plans = []
+    for b in branches_of(n.attrs):
+        inside = low.inside(b, given)
+        for o, home in zip(b.outputs, low.items[n]):
+            inside.sink(o, home)
+        plans.append(inside.body())
+    return [*out, Branch(Ref(which.region, which.start), tuple(plans))]
+
+
+LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "cond": cond}
+
+# ---- carries and rows ------------------------------------------------------------------------------------------------------------
+
+
+def _variable(low: _Lowering) -> Var:
+    low.names.loops += 1
+    return Var(f"t{low.names.loops}")
+
+
+def _row(home: Home, at: Expr) -> Home:
+    """Row `at` of what lies there."""
+    inner = TensorType(home.type.shape[1:], home.type.dtype)
+    return Home(home.region, inner, tuple(range(inner.rank)), home.start + at * index(inner.size))
+
+
+def _copied(low: _Lowering, n: Node, values: Sequence[Node], homes: Sequence[Home], ctx: Context) -> Lowered:
+    """The values, written to the homes."""
+    return [x for v, home in zip(values, homes) if 0 not in v.tensor.shape for x in low.made([context.copy(v, [home], ctx)], [n])]
+
+
+def _kept(low: _Lowering, n: Node, inside: _Lowering, carries: Sequence[Home], histories: Sequence[Home], first: int, t: Var, ctx: Context) -> Lowered:
+    """The carries before this turn, written to those histories (results from `first` on) that somebody reads."""
+    used = {g.attrs["index"] for g in low.gets.get(n, ())}
+    kept = [k for k in range(len(histories)) if first + k in used]
+    return _copied(low, n, [inside.graph.inputs[k] for k in kept], [_row(histories[k], t) for k in kept], replace(ctx, homes=inside.homes))
+
+
+def _beside(low: _Lowering, inside: _Lowering, outputs: Sequence[Node], carries: Sequence[Home]) -> list[Home]:
+    """Memory for the new carries, which the body will write."""
+    new = [low.arena(h.type, "carry", h.order) for h in carries]
+    for o, home in zip(outputs, new):
+        inside.sink(o, home)
+    return new
+
+
+def _moved(low: _Lowering, n: Node, inside: _Lowering, new: Sequence[Home], carries: Sequence[Home], ctx: Context) -> Lowered:
+    """The new carries, copied over the old."""
+    waiting = [Node(leaf.op, (), {}, leaf.type) for leaf in inside.graph.inputs[:len(new)]]
+    inside.homes.update(zip(waiting, new))
+    return _copied(low, n, waiting, carries, replace(ctx, homes=inside.homes))
+
+
+def _row_major(low: _Lowering, x: Node, ctx: Context, out: Lowered, n: Node) -> Home:
+    """The home of an operand that a body will see: whole and in row-major order."""
+    home = ctx.reader().home(x)
+    if home is not None and home.order == tuple(range(len(home.order))):
+        return home
+    home = low.arena(x.tensor, "operand", tuple(range(x.tensor.rank)))
+    out += _copied(low, n, [x], [home], ctx)
+    return home
