@@ -335,7 +335,7 @@ def _body(shape: Shape, d: DType) -> Graph:
 def _(name: str, shape: Shape, d: DType) -> Iterator[Case]:
     """Of two branches the first, the last by an index beyond it, and either by one drawn from -1..2."""
     c, x = (input_(name=n, shape=shape, dtype=d) for n in "cx")
-    other = Graph((c, x), (c, REGISTRY["lt"](c, x)), name="other")
+    other = Graph((c, x), (c, c if d.is_half else REGISTRY["lt"](c, x)), name="other")
     for below in (0, 2):
         yield case(name, Arg((), i64, below=below), Arg(shape, d), Arg(shape, d, which=1), branch0=_body(shape, d), branch1=other)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-import graphc.ops  # noqa: F401
+import graphc.ops
 from graphc.core.dtype import f64, i64
 from graphc.ir.node import Graph, Info, Node, State
 from graphc.ir.op import REGISTRY as R
