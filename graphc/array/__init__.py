@@ -219,8 +219,8 @@ from .statistics import (
     vector_norm,
 )
 
-_MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices, searching,
-            sorting, statistics, updates)
+_MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices,
+            searching, sorting, statistics, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022
