@@ -1,10 +1,11 @@
 """A step compiled once for every batch size, beside steps compiled for one: how much slower it is, in one run.
 
     python benchmarks/symbolic.py
-    python benchmarks/symbolic.py --sizes 784 128 10 --batches 1 3 32 64 100 1024 --optimizers sgd adam --threads 1
+    python benchmarks/symbolic.py --works sgd adam inference --batches 1 7 63 64 65 1000 1023 1024 --threads 1
 
-Both start from the same parameters and must have the same losses, bit for bit, over the first three steps. They are timed in turn; what is printed
-is the median over the rounds in microseconds, and the ratio. Also: how long the one takes to compile (for all sizes) and the other (for one).
+An MLP 784-128-10 (`--sizes`), trained with cross-entropy or asked for logits. Both steps start from the same parameters and must have the same results,
+bit for bit, over the first three calls. They are timed in turn; what is printed is the median over the rounds in microseconds, and the ratio. Also: the
+milliseconds that the one takes to compile (once, for all sizes) and the other (for each).
 """
 from __future__ import annotations
 
@@ -16,35 +17,39 @@ import numpy as np
 from side_by_side import timed
 
 
-def data(sizes: list[int], batch: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    ps = []
-    for i, o in pairwise(sizes):
-        bound = i ** -0.5
-        ps += [rng.uniform(-bound, bound, (o, i)).astype(np.float32), rng.uniform(-bound, bound, o).astype(np.float32)]
-    return ps, rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
+class Step:
+    """A step of one work, and what it changes."""
 
+    def __init__(self, work: str, sizes: list[int], threads: int) -> None:
+        import graphc as gx
+        from graphc import nn, optim
 
-def step_of(sizes: list[int], optimizer: str, threads: int) -> Any:
-    import graphc as gx
-    from graphc import nn, optim
+        gx.manual_seed(0)
+        layers: list[nn.Module] = []
+        for i, o in pairwise(sizes):
+            layers += [nn.Linear(i, o), nn.ReLU()]
+        net, criterion = nn.Sequential(*layers[:-1]), nn.CrossEntropyLoss()
+        opt = optim.SGD(net.parameters(), lr=0.01) if work == "sgd" else optim.Adam(net.parameters(), lr=1e-3)
+        self.net, self.opt = net, opt
+        self.start = net.state_dict(), opt.state_dict()
 
-    layers: list[nn.Module] = []
-    for i, o in pairwise(sizes):
-        layers += [nn.Linear(i, o), nn.ReLU()]
-    net, criterion = nn.Sequential(*layers[:-1]), nn.CrossEntropyLoss()
-    net.load_state_dict(dict(zip(net.state_dict(), data(sizes, 1)[0])))
-    opt = optim.SGD(net.parameters(), lr=0.01) if optimizer == "sgd" else optim.Adam(net.parameters(), lr=1e-3)
+        def train(x: Any, y: Any) -> Any:
+            opt.zero_grad()
+            loss = criterion(net(x), y)
+            loss.backward()
+            opt.step()
+            return loss
 
-    @gx.compile(threads=threads, cache=False)
-    def step(x: Any, y: Any) -> Any:
-        opt.zero_grad()
-        loss = criterion(net(x), y)
-        loss.backward()
-        opt.step()
-        return loss
+        self.run = gx.compile(net.__call__ if work == "inference" else train, threads=threads, cache=False)
 
-    return step
+    def three(self, args: list[Any]) -> list[bytes]:
+        """The results of the first calls."""
+        self.net.load_state_dict(self.start[0])
+        self.opt.load_state_dict(self.start[1])
+        return [np.asarray(self.run(*args)).tobytes() for _ in range(3)]
+
+    def milliseconds(self) -> float:
+        return sum(self.run.lowered.report.stages.values()) * 1e3
 
 
 def main() -> None:
@@ -52,23 +57,24 @@ def main() -> None:
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--sizes", type=int, nargs="+", default=[784, 128, 10])
-    p.add_argument("--batches", type=int, nargs="+", default=[64, 1024])
-    p.add_argument("--optimizers", nargs="+", default=["sgd", "adam"], choices=["sgd", "adam"])
+    p.add_argument("--batches", type=int, nargs="+", default=[1, 7, 63, 64, 65, 1000, 1023, 1024])
+    p.add_argument("--works", nargs="+", default=["sgd", "adam", "inference"], choices=["sgd", "adam", "inference"])
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--rounds", type=int, default=41)
+    p.add_argument("--rounds", type=int, default=21)
     a = p.parse_args()
-    print(f"{'optimizer':<10}{'batch':>6}{'symbolic us':>13}{'static us':>12}{'ratio':>8}{'compile ms':>13}{'(static)':>10}")
-    for optimizer in a.optimizers:
+    rng = np.random.default_rng(0)
+    for work in a.works:
+        every = Step(work, a.sizes, a.threads)
+        specs = [gx.Spec(("N", a.sizes[0])), gx.Spec(("N",), gx.int64)]
+        every.run.lower(*specs[:1 if work == "inference" else 2]).compile()
+        print(f"{work:<10}{'batch':>6}{'symbolic us':>13}{'static us':>12}{'ratio':>8}{'compile ms':>13}{'(static)':>10}")
         for batch in a.batches:
-            _, x, y = data(a.sizes, batch)
-            every, one = step_of(a.sizes, optimizer, a.threads), step_of(a.sizes, optimizer, a.threads)
-            every.lower(gx.Spec(("N", a.sizes[0])), gx.Spec(("N",), gx.int64)).compile()
-            losses = [[np.asarray(step(x, y)).tobytes() for _ in range(3)] for step in (every, one)]
-            assert losses[0] == losses[1], "the losses differ"
-            times = timed({"every": lambda every=every, x=x, y=y: every(x, y), "one": lambda one=one, x=x, y=y: one(x, y)}, a.rounds, 0.02)
-            made = [sum(s.lowered.report.stages.values()) * 1e3 for s in (every, one)]
+            args = [rng.standard_normal((batch, a.sizes[0])).astype(np.float32), rng.integers(0, a.sizes[-1], batch)][:1 if work == "inference" else 2]
+            one = Step(work, a.sizes, a.threads)
+            assert every.three(args) == one.three(args), "the results differ"
+            times = timed({"every": lambda every=every, args=args: every.run(*args), "one": lambda one=one, args=args: one.run(*args)}, a.rounds, 0.02)
             us, one_us = times["every"], times["one"]
-            print(f"{optimizer:<10}{batch:>6}{us:>13.1f}{one_us:>12.1f}{us / one_us:>8.3f}{made[0]:>13.0f}{made[1]:>10.0f}", flush=True)
+            print(f"{'':<10}{batch:>6}{us:>13.1f}{one_us:>12.1f}{us / one_us:>8.3f}{every.milliseconds():>13.0f}{one.milliseconds():>10.0f}", flush=True)
 
 
 if __name__ == "__main__":

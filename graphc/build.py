@@ -51,7 +51,7 @@ class Build:
         return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
                         tuple(p.constants), self.arena_bytes,
                         tuple([(x.region.name, x.region.offset or 0, str(x.region.nbytes), x.first, x.last) for x in self.lives]),
-                        len(list(launches(self.plan))), self.threads, self.sizes, p.below)
+                        len(list(launches(self.plan))), self.threads, self.sizes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,6 @@ class Manifest:
     kernels: int
     threads: int
     sizes: tuple[str, ...]                              # the symbolic ones, polynomials of the graph's dims: none, or the regions are temporaries
-    below: int                                          # which every dim must be; 0: any
 
     def fit(self, sizes: Mapping[str, int]) -> Fit:
         """Where everything lies for these values of the graph's dims."""
@@ -100,7 +99,7 @@ class Manifest:
         t = self.layout
         counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.threads, t.loops]
         arrays = [(as_dtype(a.dtype).name, a.shape) for a in self.constants]
-        return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes, "below": self.below,
+        return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes,
                 "results": [(r.dtype.name, [str(n) for n in r.shape]) for r in self.results], "prints": self.prints, "constants": arrays,
                 "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, \
             b"".join([a.tobytes() for a in self.constants])
@@ -116,7 +115,7 @@ class Manifest:
         return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),
                         tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(map(parse, shape)), BY_NAME[name]) for name, shape in j["results"]]),
                         tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
-                        tuple(j["sizes"]), j["below"])
+                        tuple(j["sizes"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,7 @@
 """The roof: `gx.compile`. A Python function becomes a `CompiledFunction`, which traces, compiles, and afterwards only checks and runs.
 
 A call is: take the arguments apart (keys), find the variant whose keys fit and whose guards hold, enter its executable, put results and
-gradients where they belong. A variant is one trace; where its shapes are symbolic it has one executable for each set of sizes.
+gradients where they belong. A variant is one trace; where its shapes are symbolic it has one executable for all sizes, or one for each set of them.
 """
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -50,7 +51,7 @@ class Variant:
         """What runs calls of these sizes of the symbolic axes (none, where all are numbers)."""
         if sizes and not self.each:
             every = self.for_every_size()
-            if every is not None and every.serves(sizes):
+            if every is not None:
                 return every
         return self.specialised(sizes)
 
@@ -250,14 +251,24 @@ class CompiledFunction:
             if variant.traced.holds():
                 return variant, variant.executable({})
         shapes = arguments.shapes(call.keys)
+        outdated: tuple[Variant, dict[str, int]] | None = None
         for variant in reversed(self._symbolic):
-            if variant.keys.shapeless == call.shapeless and variant.traced.holds():
-                sizes = match(variant.traced.array_types, shapes)
-                if sizes is not None:
+            if variant.keys.shapeless == call.shapeless and (sizes := match(variant.traced.array_types, shapes)) is not None:
+                if variant.traced.holds():
                     return variant, variant.executable(sizes)
-        self._announce(call, stale=bool(known))
-        types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
-        variant = Variant(function.trace(self.fn, call, types, self.options.keep_grads), call, self.options)
+                outdated = outdated or (variant, sizes)
+        self._announce(call, stale=bool(known) or outdated is not None)
+        if outdated is not None:                                        # what was asked for with a Spec stays so
+            pattern, sizes = outdated
+            try:
+                variant = self._traced(replace(call, keys=pattern.keys.keys))
+            except UnknownSize as e:
+                _say("graphc: %s cannot be traced for every size any more: %s", getattr(self.fn, "__name__", "function"), e.what)
+            else:
+                self._symbolic.append(variant)
+                del self._symbolic[:-_KEEP]
+                return variant, variant.executable(sizes)
+        variant = self._traced(call)
         executable = variant.executable({})
         self._variants.setdefault(call.key, []).append(variant)
         del self._variants[call.key][:-_KEEP]
@@ -265,6 +276,11 @@ class CompiledFunction:
         if shapes_now not in seen:
             seen.append(shapes_now)
         return variant, executable
+
+    def _traced(self, call: Arguments) -> Variant:
+        """A new variant, of the shapes that the keys say: they may be symbolic."""
+        types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
+        return Variant(function.trace(self.fn, call, types, self.options.keep_grads), call, self.options)
 
     def _announce(self, call: Arguments, stale: bool) -> None:
         """A second shape is compiled once more: said at INFO, or refused."""
@@ -285,10 +301,8 @@ class CompiledFunction:
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace ahead of the first call, from arrays or `gx.Spec`s. A Spec with names fits every size >= 1 of its axes."""
         call = arguments.take_apart(args, kwargs, self._leaf_names)
-        types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
         with running:
-            traced = function.trace(self.fn, call, types, self.options.keep_grads)
-        return Lowered(self, Variant(traced, call, self.options))
+            return Lowered(self, self._traced(call))
 
     def adopt(self, variant: Variant) -> None:
         """Use a variant that was lowered ahead."""
@@ -296,7 +310,7 @@ class CompiledFunction:
             self._symbolic.append(variant)
         else:
             self._variants.setdefault(variant.keys.key, []).append(variant)
-            self._seen.setdefault(variant.keys.shapeless, []).append(tuple(arguments.shapes(variant.keys.keys)))
+        self._seen.setdefault(variant.keys.shapeless, []).append(tuple(arguments.shapes(variant.keys.keys)))
 
     # ---- looking inside ----------------------------------------------------------------------------------------------------------
 
@@ -435,7 +449,7 @@ class Lowered:
 
     def memory_plan(self, **sizes: int) -> MemoryPlan:
         """The bytes of a step: arena, states, results, constants. Those of symbolic axes depend on their sizes: memory_plan(N=64)."""
-        if sizes and (every := self._variant.for_every_size()) is not None and every.serves(sizes):
+        if sizes and (every := self._variant.for_every_size()) is not None:
             return every.memory_plan(**sizes)
         return self.executable(**sizes).memory_plan()
 

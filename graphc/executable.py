@@ -270,10 +270,6 @@ class Native:
             self._arena = aligned_empty((fit.arena_bytes + 64,), np.dtype(np.uint8))
         frame.settle(fit, self._arena)
 
-    def serves(self, dims: Mapping[str, int]) -> bool:
-        """Whether it has, for these values of the symbolic dims, the bits of a step made for them alone."""
-        return not self._manifest.below or max(dims.values()) < self._manifest.below
-
     def meet(self, frame: Frame, shapes: Sequence[tuple[int, ...]]) -> None:
         """Let a frame be for arguments of these shapes."""
         if not self._manifest.sizes:

@@ -261,3 +261,64 @@ def test_a_size_asked_for_a_number() -> None:
         int(n)
     with pytest.raises(UnknownSize):
         assert n > 3
+
+
+# ---- sizes in arithmetic, and at the edges -------------------------------------------------------------------------------------------
+
+
+ARITHMETIC: list[Callable[..., Any]] = [
+    lambda x: gx.sum(x) / x.shape[0], lambda x: x.shape[0] * x, lambda x: 2 * x.shape[0] - x, lambda x: (x.shape[0] + 1) / x,
+    lambda x: gx.maximum(x, x.shape[0]), lambda x: x < x.shape[0], lambda x: gx.where(x < 3, x.shape[0], x), lambda x: x * 0.5 / x.shape[0],
+]
+
+
+@pytest.mark.parametrize("k", range(len(ARITHMETIC)))
+def test_a_size_is_a_number_beside_a_tensor(k: int) -> None:
+    step, x = every(ARITHMETIC[k], N13), floats(4, 13)
+    assert same(step(x), gx.compile(ARITHMETIC[k])(x))
+
+
+def test_floats_do_not_come_out_of_sizes() -> None:
+    n = S(("N",)).shape[0]
+    for f in (lambda: 1.0 / n, lambda: n / 2, lambda: 0.5 * n, lambda: n - 0.5):
+        with pytest.raises(UnknownSize, match=r"x / x\.shape\[0\]"):
+            f()
+    assert [str(x) for x in (np.int64(5) * n, n + np.int32(2), np.int64(2) - n)] == ["5*N", "N+2", "-N+2"]
+
+
+def test_no_rows_are_another_shape() -> None:
+    step = every(lambda x: gx.sum(x * 2, axis=0), N13)
+    assert same(step(floats(0, 13)), np.zeros(13, np.float32))
+    assert len(step.variants) == 2
+    strict = every(lambda x: gx.sum(x * 2, axis=0), N13, on_new_shape="error")
+    for shape in ((0, 13), (3, 12)):
+        with pytest.raises(gx.GraphError, match=r"compiled for other shapes: x from \(N, 13\)"):
+            strict(floats(*shape))
+
+
+def test_a_step_that_is_traced_again_stays_symbolic(compiled: list[str]) -> None:
+    net, step = classifier("sgd", cache=False)
+    step.lower(*BATCH).compile()
+    step(*batch(5))
+    net[0].bias.requires_grad_(False)
+    for n in (5, 6, 7):
+        step(*batch(n))
+    assert len(compiled) == 2
+    assert [v.traced.dims for v in step.variants] == [{"N"}, {"N"}]
+
+
+def test_two_sizes_of_a_product_are_compiled_for_each() -> None:
+    step = gx.compile(lambda x, y: gx.sum(x @ gx.matrix_transpose(y), axis=1))
+    step.lower(S(("N", 5)), S(("M", 5))).compile()
+    for n, m in ((1, 1), (3, 7), (5, 5)):
+        x, y = floats(n, 5), floats(m, 5)
+        np.testing.assert_allclose(step(x, y), (x @ y.T).sum(1), rtol=2e-5, atol=2e-5)
+
+
+def test_a_size_too_large_is_refused_before_memory_is_asked_for() -> None:
+    step = every(lambda x: gx.sum(gx.cumulative_sum(gx.tanh(x) @ np.ones((13, 400), np.float32), axis=0)), N13, memory_limit=1 << 20)
+    small = step(floats(10, 13))
+    with pytest.raises(gx.GraphError, match=r"needs 16,\d+,\d+ bytes(.|\n)*memory_limit is 1,048,576(.|\n)*8,000,000 for f32\[N,400\] of contract"):
+        step(floats(5000, 13))
+    assert step.variants[-1].every._arena.nbytes < 1 << 20
+    assert same(step(floats(10, 13)), small)

@@ -7,11 +7,10 @@ from ..core.dims import product
 from ..core.dtype import as_dtype, bool_, i64, u64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..ops import along, leaf
+from ..ops import along
 from ..ops import reduce as ops
 from ..trace.apply import apply
-from ..trace.broadcast import as_size, as_tensor, axis_index, axis_tuple, cast
-from ..trace.tape import current
+from ..trace.broadcast import as_size, as_tensor, axis_index, axis_tuple, cast, value_of
 from ..trace.tensor import Tensor
 from .dtypes import floating as _floating
 from .elementwise import abs as abs_
@@ -160,14 +159,7 @@ def _arg(op: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
 
 def count(x: Tensor, axes: tuple[int, ...]) -> Any:
     """How many elements the axes hold: a number, or a run-time number where a size is symbolic."""
-    n = product([x.shape[a] for a in axes])
-    if isinstance(n, int):
-        return n
-    if current.tracer is not None:
-        current.tracer.here()
-    out = apply(leaf.size, dim=n)
-    out._weak = True
-    return out
+    return value_of(product([x.shape[a] for a in axes]))
 
 
 def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:

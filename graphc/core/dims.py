@@ -6,7 +6,8 @@ size that has become a number is an `int`, never a constant Dim, so `isinstance(
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from numbers import Integral
+from typing import Any, NoReturn, TypeAlias
 
 from .errors import GraphError, UnknownSize
 
@@ -18,6 +19,7 @@ class Dim:
     """sum(coefficient * product of names). Immutable, hashable, never constant."""
 
     __slots__ = ("_hash", "terms")
+    __array_ufunc__ = None                              # NumPy's integers leave arithmetic to it
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self.terms: dict[Monomial, int] = dict(sorted(terms.items(), key=lambda t: (-len(t[0]), t[0])))
@@ -41,17 +43,19 @@ class Dim:
         return out
 
     def __add__(self, other: Size) -> Size:
-        return _make(_sum(self.terms, _terms(other), 1))
+        return _make(_sum(self.terms, _terms(other), 1)) if isinstance(other, (int, Dim, Integral)) else self._no_size(other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Size) -> Size:
-        return _make(_sum(self.terms, _terms(other), -1))
+        return _make(_sum(self.terms, _terms(other), -1)) if isinstance(other, (int, Dim, Integral)) else self._no_size(other)
 
     def __rsub__(self, other: Size) -> Size:
-        return _make(_sum(_terms(other), self.terms, -1))
+        return _make(_sum(_terms(other), self.terms, -1)) if isinstance(other, (int, Dim, Integral)) else self._no_size(other)
 
     def __mul__(self, other: Size) -> Size:
+        if not isinstance(other, (int, Dim, Integral)):
+            return self._no_size(other)
         out: dict[Monomial, int] = {}
         for m, c in self.terms.items():
             for n, d in _terms(other).items():
@@ -63,7 +67,8 @@ class Dim:
 
     def __floordiv__(self, other: Size) -> Size:
         """Exact division; raises where the quotient is not a polynomial."""
-        if isinstance(other, int):
+        if isinstance(other, (int, Integral)):
+            other = int(other)
             if other and all(c % other == 0 for c in self.terms.values()):
                 return _make({m: c // other for m, c in self.terms.items()})
         elif len(other.terms) == 1:
@@ -79,9 +84,19 @@ class Dim:
             return _make(out)
         return self._refuse(f"{self} is not a multiple of {other}")
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise UnknownSize(f"the symbolic size {self} has no fixed value here: {what}",
-                          fix="use sizes that do not depend on it, or compile for a fixed size")
+    def __truediv__(self, other: object) -> Any:
+        return self._no_size(0.5 if isinstance(other, (int, Dim, Integral)) else other)
+
+    __rtruediv__ = __truediv__
+
+    def _no_size(self, other: object) -> Any:
+        """What arithmetic with something else is: a Tensor's own affair, and nothing where floats come out."""
+        if isinstance(other, float):
+            self._refuse("floats come out of arithmetic with it", "arithmetic with a Tensor makes it one: x / x.shape[0]")
+        return NotImplemented
+
+    def _refuse(self, what: str, fix: str = "use sizes that do not depend on it, or compile for a fixed size") -> NoReturn:
+        raise UnknownSize(f"the symbolic size {self} has no fixed value here: {what}", fix=fix)
 
     def __index__(self) -> int:
         return self._refuse("an int was asked for")
@@ -115,7 +130,7 @@ def symbol(name: str) -> Dim:
 
 
 def _terms(x: Size) -> dict[Monomial, int]:
-    return x.terms if isinstance(x, Dim) else {(): x} if x else {}
+    return x.terms if isinstance(x, Dim) else {(): int(x)} if x else {}
 
 
 def _sum(a: Mapping[Monomial, int], b: Mapping[Monomial, int], sign: int) -> dict[Monomial, int]:

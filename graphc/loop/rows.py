@@ -18,6 +18,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from ..core.target import Target
 from .affine import Form, bounds, mentions, place
@@ -63,52 +64,49 @@ class Order:
 MOST = 1 << 24                                                  # of a symbolic size, beyond which nothing new is looked for
 
 
-def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> tuple[list[Nest], int]:
-    """The nests, those that sum over a symbolic number of rows in the order that they would have if it were a number; and a size below which all dims
-    must be for that (0: none).
+def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> list[Nest]:
+    """The nests, those that sum over a symbolic number of rows in the order that they would have if it were a number.
 
-    Put together with others, such a nest adds up blocks. Nests over symbolic rows stay apart (nothing is known of their memory), but a sum's bits are a
-    function of the size: so what `fuse` would do is asked for all sizes, which is a few questions, for it changes its mind at a few.
+    Put together with others, such a nest adds up blocks. Nests over symbolic rows stay apart (nothing is known of their memory), but a sum's bits should
+    be a function of the size: so what `fuse` would do is asked for all sizes, which is a few questions, for it changes its mind at a few. Not followed:
+    several dims, and rows of several axes.
     """
     sums = [k for k, n in enumerate(items) if _sums_symbolic_rows(n)]
-    if not sums:
-        return list(items), 0
+    if not sums or len(dims) > 1:
+        return list(items)
+    (dim,) = dims
+    loose = [bool(x.sizes) for x in items]
     known: dict[int, tuple[int, ...]] = {}
 
     def at(n: int) -> tuple[int, ...]:
-        """For each sum the rows of its block, where every dim is n; -1: in a way that cannot be followed."""
+        """For each sum the rows of its block, where the dim is n; 0: it is done in one go."""
         if n not in known:
-            bound = [x.bound(dict.fromkeys(dims, n)) if x.sizes else x for x in items]
-            found = {id(m.nest): chain.block(target) if len(chain.sizes) == 1 else -1
+            bound = [x.bound({dim: n}) if s else x for x, s in zip(items, loose)]
+            found = {id(m.nest): chain.block(target) if len(chain.sizes) == 1 else 0
                      for _, chain, _ in _runs(bound, target) if chain is not None for m in chain.members if m.total is not None}
             known[n] = tuple([found.get(id(bound[k]), 0) for k in sums])
         return known[n]
 
-    firsts = [1]
-    n = 1
+    firsts, n = [1], 1
     while n < MOST:
         low, high, now = n, 4 * n, at(n)
-        if at(high) == now:
-            n = high
-            continue
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if at(middle) == now else (low, middle)
-        firsts.append(high)
+        if at(high) != now:
+            for power in [1 << k for k in range(low.bit_length(), high.bit_length())]:      # where blocks grow
+                for guess in (power - 1, power):
+                    if low < guess < high:
+                        low, high = (guess, high) if at(guess) == now else (low, guess)
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if at(middle) == now else (low, middle)
+            firsts.append(high)
         n = high
-        if -1 in at(n) or len(dims) > 1:
-            break
-    below = n if (-1 in at(n) or len(dims) > 1) and len(firsts) > 1 else 0
     out = list(items)
     for j, k in enumerate(sums):
         orders = [Order(1, at(1)[j])]
-        for first in firsts[1:]:
-            if at(first)[j] != orders[-1].rows and first != below:
-                orders.append(Order(first, at(first)[j]))
+        orders += [Order(b, at(b)[j]) for a, b in pairwise(firsts) if at(b)[j] != at(a)[j]]
         if len(orders) > 1 or orders[0].rows:
-            (dim,) = dims
             out[k] = _in_orders(items[k], dim, orders, target)
-    return out, below
+    return out
 
 
 def _sums_symbolic_rows(n: Nest) -> bool:

@@ -125,7 +125,12 @@ def needs_memory(n: Node, k: int) -> bool:
         return True
     if name in ("pad", "concat", "window", "fold"):
         return is_dear(x)
-    return name == "broadcast" and (is_dear(x) or (not shape_of(x) and x.op.name not in LEAVES))
+    return name == "broadcast" and (is_dear(x) or (not shape_of(x) and not is_count(x)))
+
+
+def is_count(x: Node) -> bool:
+    """A leaf, or arithmetic of symbolic sizes and constants: where the size is a number, a constant too, so that both are lowered alike."""
+    return x.op.name in LEAVES or (x.op.name in ELEMENTWISE and all(i.op.name in ("size", "const") or (i.inputs and is_count(i)) for i in x.inputs))
 
 
 def is_dear(x: Node) -> bool:

@@ -53,7 +53,6 @@ class Program:
     prints: list[str]                                   # labels
     checks: list[Check]                                 # status k is checks[k - 1]
     homes: dict[Node, Home] = field(default_factory=dict)
-    below: int = 0                                      # which symbolic sizes must be, so that the bits are those of a plan made for them; 0: any
 
 
 def lower(graph: Graph, target: Target, fixed: Mapping[int, Order]) -> Program:
@@ -69,7 +68,6 @@ class _Names:
         self.constants: list[Array] = []
         self.checks: list[Check] = []
         self.loops = 0
-        self.below = 0                                  # a bound of every symbolic size, for the bits' sake; 0: none
 
     def kernel(self, hint: str) -> str:
         self.kernels += 1
@@ -130,7 +128,7 @@ class _Lowering:
             self.sink(o, Home(Region(f"result{k}", "result", nbytes(o.tensor), k), o.tensor, identity(o)))
         plan = self.plan(gs, reads, {s.read: h for s, h in zip(g.states, states)})
         return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in outputs], [n.attrs["label"] for n in prints],
-                       self.names.checks, self.homes, self.names.below)
+                       self.names.checks, self.homes)
 
     def sink(self, n: Node, home: Home) -> None:
         """The value of n must end in this memory: written by n's own kernel where it can be, else copied."""
@@ -252,8 +250,7 @@ class _Lowering:
             nests = [x for x in neighbours if isinstance(x, Nest)]
             here = Counter(name for x in nests for name in _regions(x))
             if names := {d for x in nests for n in x.sizes for d in dim_names(n)}:
-                nests, end = rows.symbolic(nests, names, self.target)
-                self.names.below = min(end or self.names.below, self.names.below or end)
+                nests = rows.symbolic(nests, names, self.target)
             fused = rows.fuse(nests, {r for r in private if here[r] == touched[r]}, self.target)
             out += [x.launch(self.names.kernel(x.hint)) for x in fused] or [x for x in neighbours if not isinstance(x, Nest)]
         return Steps(tuple(out))

@@ -28,14 +28,25 @@ Operand = Any                                           # a Tensor, or a Python 
 
 
 def lift(x: Any) -> Operand:
-    """A Tensor, or a Python number (NumPy's scalars count as such). Arrays and nested lists become Tensors."""
+    """A Tensor, or a Python number (NumPy's scalars count as such). Arrays, nested lists and symbolic sizes become Tensors."""
     if isinstance(x, (Tensor, bool, int, float)) and not isinstance(x, np.generic):
         return x
     if isinstance(x, np.generic):
         value = x.item()
         if isinstance(value, (bool, int, float)):
             return value
-    return from_array(x)
+    return value_of(x) if isinstance(x, Dim) else from_array(x)
+
+
+def value_of(n: Size) -> Any:
+    """A size in arithmetic: a number, or a run-time number where it is symbolic."""
+    if isinstance(n, int):
+        return n
+    if current.tracer is not None:
+        current.tracer.here()
+    out = apply(leaf.size, dim=n)
+    out._weak = True
+    return out
 
 
 def from_array(x: Any, dtype: DType | None = None) -> Tensor:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.dims import Dim
+
 if TYPE_CHECKING:
     from .tensor import Tensor
 
@@ -173,4 +175,4 @@ class Methods:
     def numel(self) -> Any: return self.size
 
 
-_OPERANDS = (Methods, bool, int, float, np.ndarray, np.generic, list)
+_OPERANDS = (Methods, bool, int, float, Dim, np.ndarray, np.generic, list)

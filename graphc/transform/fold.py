@@ -51,6 +51,8 @@ def fold_node(n: Node) -> Node | None:
             return const(value=n.inputs[0].attrs["value"], shape=n.type.shape, dtype=n.type.dtype)
     if not n.type.is_static or not all(i.tensor.is_static for i in n.inputs):
         return None
+    if n.op.name == "broadcast":                        # an index of what is there; and a kernel that sums over it is the one of a symbolic size
+        return None
     if _elements(n.type) > LARGEST_RESULT or any(_elements(i.tensor) > LARGEST_OPERAND for i in n.inputs):
         return None
     return _constant(n, [np.broadcast_to(v, i.tensor.static_shape) for v, i in zip(values, n.inputs)])
