@@ -39,6 +39,7 @@ class Frame:
         self.fit: Fit | None = None                     # the sizes that it is for
         self.results: list[Array] = []
         self.lent: dict[int, int] = {}
+        self._before: dict[int, Array] = {}             # of those, the memory that was handed out before the last
         self.arena: Array | None = None                 # kept alive for the pointers into it
         self._layout, self._dtypes = layout, [t.dtype.numpy for t in results]
         for k in range(layout.scalars):
@@ -63,6 +64,7 @@ class Frame:
         for k, n in enumerate(fit.sizes):
             table[layout.index("size", k)] = n
         # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
+        self._before = {}
         self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:self.n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
 
     def entry(self, name: Literal["entry", "again"]) -> Callable[..., int]:
@@ -93,11 +95,17 @@ class Frame:
         return alive
 
     def renew(self) -> None:
-        """Fresh memory for every large result that somebody still holds, or a view of it: there the step must not write."""
+        """Other memory for every large result that somebody still holds, or a view of it: there the step must not write.
+
+        In a loop that binds one name again and again that is the memory of the call before, whose pages are there already.
+        """
         for k, at in self.lent.items():
             if sys.getrefcount(self.results[k]) > 2 or sys.getrefcount(self.results[k].base) > 2:
-                self.results[k] = fresh = aligned_empty(self.results[k].shape, self.results[k].dtype)
-                self.table[at] = fresh.ctypes.data
+                held, other = self.results[k], self._before.pop(k, None)
+                if other is None or sys.getrefcount(other) > 2 or sys.getrefcount(other.base) > 2:
+                    other = aligned_empty(held.shape, held.dtype)
+                self._before[k], self.results[k] = held, other
+                self.table[at] = other.ctypes.data
 
     def take(self) -> list[Any]:
         """The outputs as the caller gets them: a 0-d one as a NumPy scalar, a small one as a copy."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from .core.fork import polling
 from .llvm import guard
-from .llvm.guard import ARRAY, GIVEN, INSIDE, ITEM, NAME, NUMBER, SAME, TYPED, Record
+from .llvm.guard import ARRAY, COUNT, ENTRY, GIVEN, INSIDE, ITEM, NAME, NUMBER, PLACE, SAME, TYPED, Record
 from .trace import tree
-from .trace.guards import MISSING, Captured, gradients, process, same
+from .trace.guards import MISSING, Captured, gradients, is_container, process
 
 if TYPE_CHECKING:
     from .driver import Variant
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 class Quick:
     """A variant's executable, entered through a guard of what the trace depends on."""
 
-    __slots__ = ("_enter", "_fit", "_frame", "_names", "_native", "_only", "_others", "_settled", "_unsure", "variant")
+    __slots__ = ("_content", "_enter", "_fit", "_frame", "_names", "_native", "_only", "_others", "_settled", "_unsure", "variant")
 
     def __init__(self, variant: Variant, native: Native, frame: Frame, takes: int, records: Sequence[Record], bound: bool) -> None:
         t = variant.traced
         self.variant, self._native, self._frame, self._fit = variant, native, frame, frame.fit
         self._names, self._others = _names(t.captured)
+        self._content = _content(self._names)
         self._settled = -1                              # the count of gradients at which a call leaves every .grad as it was
         self._unsure = native.team is not None or bool(frame.lent or native.prints)
         self._only = frame.results[t.out_leaves[0][1]] if t.out_tree is tree.LEAF and t.out_leaves[0][0] and not self._unsure else None
@@ -42,12 +43,12 @@ class Quick:
             numbers.append((NUMBER, source.where, source.key, k))
             if source.index is not None:
                 numbers.append((ITEM, 0, source.index, k))
-        names = [(INSIDE, c.where, value, 0) if isinstance(c.where, types.CellType) else (NAME, c.where, value, c.key) for c, value in self._names]
+        names = [r for c, value in self._names for r in _looks(c, value)]
         self._enter = frame.guarded("again" if bound else "entry", takes, gives, [*records, *names, *numbers])
 
     def current(self) -> bool:
         """Whether the sizes are those of the frame, and the names stand for the very objects that are looked for; a number that is equal is not that."""
-        return self._fit is self._frame.fit and all(c.read() is value for c, value in self._names)
+        return self._fit is self._frame.fit and all(c.read() is value for c, value in self._names) and self._content == _content(self._names)
 
     def run(self, args: tuple[Any, ...]) -> Any:
         """The result of a call, or NotImplemented. The caller holds `running`."""
@@ -90,11 +91,41 @@ def _names(captured: Sequence[Captured]) -> tuple[list[tuple[Captured, Any]], li
     others: list[Captured] = []
     for c in captured:
         now = c.read()
-        if c.members is None and now is not MISSING and same(now, c.value) and (type(c.where) is dict or isinstance(c.where, types.CellType)):
+        if now is not MISSING and c.holds() and (type(c.where) is dict or isinstance(c.where, types.CellType)) and (c.members is None or _plain(now)):
             names.append((c, now))
         else:
             others.append(c)
     return names, others
+
+
+def _plain(x: Any) -> bool:
+    """Nothing that is compared by its content but dicts, lists and tuples of Python's own, none in itself."""
+    def plain(x: Any, depth: int) -> bool:
+        if not is_container(x, depth):
+            return True
+        return type(x) in (dict, list, tuple) and all(plain(v, depth + 1) for v in (x.values() if type(x) is dict else x))
+    return plain(x, 0)
+
+
+def _looks(c: Captured, value: Any) -> list[Record]:
+    """What a guard looks at for a name: that it stands for this, and if that is a container, that this is in it."""
+    records: list[Record] = [(INSIDE, c.where, value, 0) if isinstance(c.where, types.CellType) else (NAME, c.where, value, c.key)]
+    level, depth = [value], 0
+    while c.members is not None and level:
+        level = [x for x in level if is_container(x, depth)]
+        for x in level:
+            records.append((COUNT, x, len(x), 0))
+            if type(x) is dict:
+                records += [(ENTRY, x, v, k) for k, v in x.items()]
+            elif type(x) is list:
+                records += [(PLACE, x, v, k) for k, v in enumerate(x)]
+        level, depth = [v for x in level for v in (x.values() if type(x) is dict else x)], depth + 1
+    return records
+
+
+def _content(names: Sequence[tuple[Captured, Any]]) -> list[tuple[int, ...]]:
+    """The identities of all that `_looks` looks at."""
+    return [tuple(map(id, r)) for c, value in names if c.members is not None for r in _looks(c, value)]
 
 
 def of_call(variant: Variant, native: Native, args: Sequence[Any], call: Arguments) -> Quick | None:

@@ -1,6 +1,7 @@
 """The short way of a call: it is taken for plain calls, notices what the long way notices, and `bind` goes it without arguments."""
 from __future__ import annotations
 
+import collections
 import gc
 import threading
 import weakref
@@ -176,6 +177,51 @@ def test_members_of_containers_are_noticed() -> None:
     for k in (2.0, 2.0, 5.0, 5.0):
         ks[0] = k
         np.testing.assert_array_equal(f(X), X * np.float32(k))
+
+
+def test_containers_go_the_short_way(only_short: Any) -> None:
+    p = {"w": gx.asarray([2.0, 3.0, 4.0, 5.0]), "more": [1.0, (2.0, {"k": 3.0})], 4: ()}
+    f = gx.compile(lambda x: x * p["w"] + p["more"][1][1]["k"])
+    f(X)
+    only_short()
+    np.testing.assert_array_equal(f(X), X * np.float32([2, 3, 4, 5]) + 3)
+
+
+@pytest.mark.parametrize("change", [
+    lambda p: p.update(w=[7.0]), lambda p: p.update(z=1.0), lambda p: p.pop("w"), lambda p: p.update(w=p.pop("w")), lambda p: p["w"].append(7.0),
+    lambda p: p["w"].insert(0, 7.0), lambda p: p["w"].pop(), lambda p: p["w"].clear(), lambda p: p["w"].reverse(), lambda p: p["t"][1].append(9.0),
+    lambda p: p["t"][1].__setitem__(0, 9.0), lambda p: p["deep"]["er"].update(k=9.0), lambda p: p["deep"].update(er={}), lambda p: p.clear(),
+    lambda p: p.update(w=tuple(p["w"]))], ids=range(15))
+def test_every_change_of_a_container_is_noticed(change: Callable[[Any], Any]) -> None:
+    """What the function makes of a container is what it would make of it now, after every change and before."""
+    p: dict[str, Any] = {"w": [2.0, 3.0], "t": (4.0, [5.0]), "deep": {"er": {"k": 6.0}}}
+
+    def total(x: Any) -> Any:
+        text = repr(p)
+        return x * float(sum(ord(c) * (k + 1) for k, c in enumerate(text)))
+    f = gx.compile(total)
+    for _ in range(2):
+        for _ in range(3):
+            np.testing.assert_array_equal(f(X), total(X).astype(np.float32))
+        try:
+            change(p)
+        except (KeyError, IndexError):
+            break
+    np.testing.assert_array_equal(f(X), total(X).astype(np.float32))
+
+
+OTHERS = [{1.0, 2.0}, collections.deque([1.0, 2.0]), collections.OrderedDict(a=1.0), [0.0] * 300, [{1.0}]]
+
+
+@pytest.mark.parametrize("container", OTHERS, ids=lambda c: type(c).__name__)
+def test_containers_of_other_kinds(container: Any) -> None:
+    f = gx.compile(lambda x: x + len(container))
+    for _ in range(3):
+        np.testing.assert_array_equal(f(X), X + np.float32(len(container)))
+    grow: Any = {"set": lambda: container.add(3.0), "OrderedDict": lambda: container.update(b=2.0)}.get(type(container).__name__, lambda: container.append(3.0))
+    if len(container) < 256:
+        grow()
+        np.testing.assert_array_equal(f(X), X + np.float32(len(container)))
 
 
 def test_structure_is_noticed() -> None:

@@ -47,6 +47,23 @@ def test_a_dropped_result_is_reused_and_a_held_one_is_not(double: Any) -> None:
     assert not np.shares_memory(held, other)
 
 
+def test_two_buffers_take_turns_in_a_loop(double: Any) -> None:
+    """The result that a name held before is written again when the name holds the next one; one that is held elsewhere is not."""
+    seen, y = set(), None
+    for k in range(6):
+        y = double(LARGE + k)
+        np.testing.assert_array_equal(y, np.full(LARGE.size, 2 * k))
+        seen.add(y.ctypes.data)
+    assert len(seen) == 2
+    kept, view = y, double(LARGE + 6)[1:]
+    for k in range(6):
+        y = double(LARGE + k)
+        assert not np.shares_memory(y, kept)
+        assert not np.shares_memory(y, view)
+    np.testing.assert_array_equal(kept, np.full(LARGE.size, 10))
+    np.testing.assert_array_equal(view, np.full(LARGE.size - 1, 12))
+
+
 def test_a_result_as_the_next_argument(double: Any) -> None:
     y = LARGE + 1
     for k in range(1, 5):

@@ -5,7 +5,7 @@
 for (a dict's entry, a closure's cell), or in which dict a number lives. If all is as the records say, the entry is called and its answer is the
 answer; if not, nothing was called and the answer is REFUSED.
 
-It compares pointers and calls nothing but Python's look-ups in dicts and tuples: some 10 ns a record, where the interpreter takes 40.
+It compares pointers and calls nothing but Python's look-ups in dicts, lists and tuples: some 10 ns a record, where the interpreter takes 40.
 """
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from .entry import BYTES, EXTERNAL, REFUSED, TYPE, Param, ScalarParam, builtin, 
 from .entry import self_test as arrays_as_expected
 
 CELL = types.CellType.__basicsize__ - 8                         # of a cell's content
-ARRAY, TYPED, SAME, NAME, INSIDE, NUMBER, ITEM, GIVEN = range(8)
+SIZE = object.__basicsize__                                     # of how many things a dict, a list or a tuple holds
+ARRAY, TYPED, SAME, NAME, INSIDE, NUMBER, ITEM, GIVEN, COUNT, ENTRY, PLACE = range(11)
 
 # (kind, a, b, c), where a, b and c are objects, compared by identity, or small numbers:
 #   ARRAY   argument a is parameter c                           NAME    the dict a has b under the key c
 #   TYPED   so is argument a, which is of type b                INSIDE  the cell a holds b
 #   SAME    argument a is b                                     NUMBER  parameter c is what the dict a has under the key b
 #   GIVEN   parameter c is a                                    ITEM    ... and now place b of it, a tuple
+#   COUNT   the dict, list or tuple a holds b things            ENTRY   the dict a, of the last COUNT, has next the key c with b
+#   PLACE   the list a holds b in place c
 Record = tuple[int, Any, Any, Any]
-_NUMBERS = {ARRAY: (0, 2), TYPED: (0, 2), SAME: (0,), NUMBER: (2,), ITEM: (1, 2), GIVEN: (2,)}     # which of a, b, c are small numbers
+_NUMBERS = {ARRAY: (0, 2), TYPED: (0, 2), SAME: (0,), NUMBER: (2,), ITEM: (1, 2), GIVEN: (2,), COUNT: (1,), PLACE: (2,)}   # which of a, b, c are small numbers
 
 
 def _case(name: str, *lines: str, then: str) -> str:
@@ -61,11 +64,19 @@ _CASES = (
                    "%item.x = call ptr @PyTuple_GetItem(ptr %item.of, i64 %b.int)", *_parameter("item"), "%item.ok = icmp ne ptr %item.x, null",
                    then="br i1 %item.ok, label %again, label %wrong")),
     ("given", _case("given", "%given.to = getelementptr ptr, ptr %vector, i64 %c.int", "store ptr %a, ptr %given.to, align 8", then=_AGAIN)),
+    ("count", _case("count", f"%count.at = getelementptr i8, ptr %a, i64 {SIZE}", "%count.x = load i64, ptr %count.at, align 8",
+                    "store i64 0, ptr %pos, align 8", "%count.ok = icmp eq i64 %count.x, %b.int", then="br i1 %count.ok, label %again, label %refused")),
+    ("holds", _case("holds", "%holds.more = call i32 @PyDict_Next(ptr %a, ptr %pos, ptr %key, ptr %value)", "%holds.is = icmp ne i32 %holds.more, 0",
+                    then="br i1 %holds.is, label %holds.found, label %refused")),
+    ("place", _case("place", "%place.x = call ptr @PyList_GetItem(ptr %a, i64 %c.int)", "%place.ok = icmp eq ptr %place.x, %b",
+                    then="br i1 %place.ok, label %again, label %wrong")),
 )
 
 GUARD = f"""
 declare ptr @PyDict_GetItemWithError(ptr, ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
+declare ptr @PyList_GetItem(ptr, i64)
+declare i32 @PyDict_Next(ptr, ptr, ptr, ptr)
 
 define ptr @guard(ptr %self, ptr %args, i64 %nargs) nounwind {{
 start:
@@ -82,10 +93,13 @@ start:
   %records = getelementptr i64, ptr %words, i64 5
   %behind = getelementptr [4 x i64], ptr %records, i64 %n
   %vector = alloca ptr, i64 %gives, align 8
+  %pos = alloca i64, align 8
+  %key = alloca ptr, align 8
+  %value = alloca ptr, align 8
   %counted = icmp eq i64 %nargs, %takes
   br i1 %counted, label %again, label %refused
 again:
-  %r = phi ptr [ %records, %start ], {", ".join(f"[ %next, %{name} ]" for name, _ in _CASES)}
+  %r = phi ptr [ %records, %start ], {", ".join(f"[ %next, %{'holds.found' if name == 'holds' else name} ]" for name, _ in _CASES)}
   %next = getelementptr [4 x i64], ptr %r, i64 1
   %more = icmp ult ptr %r, %behind
   br i1 %more, label %one, label %all
@@ -102,6 +116,13 @@ one:
   %c.int = ptrtoint ptr %c to i64
   switch i64 %kind, label %refused [ {" ".join(f"i64 {k}, label %{name}" for k, (name, _) in enumerate(_CASES))} ]
 {chr(10).join(text for _, text in _CASES)}
+holds.found:
+  %holds.key = load ptr, ptr %key, align 8
+  %holds.x = load ptr, ptr %value, align 8
+  %holds.named = icmp eq ptr %holds.key, %c
+  %holds.same = icmp eq ptr %holds.x, %b
+  %holds.ok = and i1 %holds.named, %holds.same
+  br i1 %holds.ok, label %again, label %refused
 all:
   %result = call ptr %entry(ptr %own, ptr %vector, i64 %gives)
   ret ptr %result
@@ -135,7 +156,9 @@ def make_guard(address: int, entry: int, own: bytes, takes: int, gives: int, rec
 
 @lru_cache(None)
 def self_test() -> bool:
-    """Whether closures' cells, too, are laid out as @guard reads them."""
+    """Whether closures' cells, dicts, lists and tuples, too, are laid out as @guard reads them."""
     content = object()
+    if any(ctypes.c_ssize_t.from_address(id(x) + SIZE).value != 3 for x in ({1: 1, 2: 2, 3: 3}, [1, 2, 3], (1, 2, 3))):
+        return False
     cell = types.CellType(content)
     return arrays_as_expected() and types.CellType.__basicsize__ >= 24 and ctypes.c_void_p.from_address(id(cell) + CELL).value == id(content)

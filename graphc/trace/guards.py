@@ -120,9 +120,14 @@ def _is_container(x: Any) -> bool:
     return isinstance(x, _CONTAINERS) and not type(x).__module__.startswith("graphc.")
 
 
+def is_container(x: Any, depth: int) -> bool:
+    """Is x, so deep inside what a name stands for, compared by its content?"""
+    return depth < _DEPTH and _is_container(x) and len(x) <= _WIDTH
+
+
 def _members(x: Any, depth: int) -> Any:
     """A snapshot of a container, comparable by ==; of anything else its identity."""
-    if depth >= _DEPTH or not _is_container(x) or len(x) > _WIDTH:
+    if not is_container(x, depth):
         return Identity(x)
     if isinstance(x, dict):
         return (type(x), *((k, _members(v, depth + 1)) for k, v in x.items()))
