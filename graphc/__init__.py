@@ -10,7 +10,7 @@ from math import e, inf, nan, pi
 from . import array as _array
 from . import nn, optim
 from .array import *  # noqa: F403
-from .array import linalg
+from .array import linalg, random
 from .array.info import namespace_info as __array_namespace_info__  # noqa: F401
 from .core.dims import Dim
 from .core.dtype import DType
@@ -68,6 +68,6 @@ __all__ = [
     "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd",
     "bfloat16", "bool", "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float16", "float32", "float64", "grad", "half",
     "hessian", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linalg", "linearize", "load", "long", "manual_seed",
-    "nan", "newaxis", "nn", "no_grad", "optim", "pi", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "value_and_grad",
-    "vjp", "vmap",
+    "nan", "newaxis", "nn", "no_grad", "optim", "pi", "random", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8",
+    "value_and_grad", "vjp", "vmap",
 ]

@@ -20,6 +20,7 @@ from . import (
     matrices,
     searching,
     sorting,
+    special,
     statistics,
     updates,
 )
@@ -193,6 +194,7 @@ from .searching import (
     unique_values,
 )
 from .sorting import argsort, sort, topk
+from .special import erfinv, ndtri
 from .statistics import (
     all,
     amax,
@@ -220,7 +222,7 @@ from .statistics import (
 )
 
 _MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices,
-            searching, sorting, statistics, updates)
+            searching, sorting, special, statistics, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022
@@ -228,15 +230,15 @@ __all__ = [  # noqa: RUF022
     "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bernoulli", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "can_cast", "cbrt", "ceil",
     "check_index", "clip", "concat", "cond", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross", "cumprod", "cumsum", "cumulative_prod",
-    "cumulative_sum", "diag", "diagonal", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
-    "eye", "finfo", "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like", "gather",
-    "gelu", "greater", "greater_equal", "hypot", "iinfo", "imag", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "kron", "leaky_relu",
-    "less", "less_equal", "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis",
-    "multiply", "ndtr", "negative", "nextafter", "nonzero", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
-    "pick", "positive", "pow", "prod", "put_along_axis", "rand", "randint", "randn", "real", "reciprocal", "relu", "remainder", "repeat", "reshape",
-    "result_type", "roll", "round", "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax",
-    "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "switch", "take", "take_along_axis",
-    "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts", "unique_inverse",
-    "unique_values", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
+    "cumulative_sum", "diag", "diagonal", "diff", "divide", "einsum", "elu", "empty", "empty_like", "equal", "erf", "erfinv", "exp", "expand_dims",
+    "expm1", "eye", "finfo", "flatten", "flip", "floor", "floor_divide", "fold", "fori_loop", "from_dlpack", "from_numpy", "full", "full_like",
+    "gather", "gelu", "greater", "greater_equal", "hypot", "iinfo", "imag", "iota", "isdtype", "isfinite", "isin", "isinf", "isnan", "kron",
+    "leaky_relu", "less", "less_equal", "linear", "linspace", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum",
+    "moveaxis", "multiply", "ndtr", "ndtri", "negative", "nextafter", "nonzero", "norm", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
+    "permute_dims", "pick", "positive", "pow", "prod", "put_along_axis", "rand", "randint", "randn", "real", "reciprocal", "relu", "remainder",
+    "repeat", "reshape", "result_type", "roll", "round", "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin",
+    "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "switch", "take",
+    "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
 ]

@@ -5,6 +5,7 @@ The bits are Philox's (`ops.random`) and the same on every backend; floats are m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,20 @@ from .storage import Storage
 from .tape import no_grad
 from .tensor import Tensor
 
+Bits = Callable[[tuple[Size, ...]], Tensor]             # u32 words of a shape
+
 
 class Generator:
     """A stream of random numbers: a key (of the seed) and a counter of the blocks of four words drawn so far."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.key = Tensor.from_storage(Storage(_key(seed), "random.key"))
+        self.key = Tensor.from_storage(Storage(words_of(seed), "random.key"))
         self.counter = Tensor.from_storage(Storage(np.zeros((), np.uint64), "random.counter"))
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from a seed."""
         with no_grad():
-            self.key.copy_(_key(seed))
+            self.key.copy_(words_of(seed))
             self.counter.copy_(np.zeros((), np.uint64))
         return self
 
@@ -40,36 +43,49 @@ class Generator:
         """Independent uniform u32 words; the counter goes on."""
         shape = as_shape(shape)
         with no_grad():
-            out = apply(random_ops.random_bits, self.key, self.counter, shape=shape)
+            out = draw(self.key, self.counter, shape)
             self.counter.copy_(binary(elementwise.add, "add", self.counter, _blocks(product(shape))))
         return out
 
     def uniform(self, shape: Any, dtype: Any = f32) -> Tensor:
         """In [0, 1): multiples of 2**-24 in f32, of 2**-53 in f64."""
-        shape, dtype = as_shape(shape), _floating(dtype)
-        if dtype is f64:
-            words = self.bits((2, *shape))
-            high, low = (cast(binary(elementwise.shr, "shr", _row(words, i), s), f64) for i, s in ((0, 5), (1, 6)))
-            return (high * 2.0**26 + low) * 2.0**-53
-        return cast(binary(elementwise.shr, "shr", self.bits(shape), 8), f32) * 2.0**-24
+        return uniform(self.bits, as_shape(shape), dtype)
 
     def normal(self, shape: Any, dtype: Any = f32) -> Tensor:
-        """Mean 0, variance 1. Two uniforms a number: sqrt(-2 log(1 - u)) cos(2 pi v)."""
-        shape, dtype = as_shape(shape), _floating(dtype)
-        pair = self.uniform((2, *shape), dtype)
-        with no_grad():
-            radius = apply(elementwise.sqrt, -2.0 * apply(elementwise.log, 1.0 - _row(pair, 0)))
-            return radius * apply(elementwise.cos, (2.0 * math.pi) * _row(pair, 1))
+        """Mean 0, variance 1: `normal`."""
+        return normal(self.bits, as_shape(shape), dtype)
 
 
-def _key(seed: int) -> np.ndarray[Any, Any]:
+def draw(key: Tensor, counter: Tensor, shape: tuple[Size, ...]) -> Tensor:
+    """Independent uniform u32 words of a key, from a block of four on."""
+    return apply(random_ops.random_bits, key, counter, shape=shape)
+
+
+def uniform(bits: Bits, shape: tuple[Size, ...], dtype: Any = f32) -> Tensor:
+    """In [0, 1): multiples of 2**-24 in f32, of 2**-53 in f64, which takes two words a number. Exact, so the same on every backend."""
+    if floating(dtype) is f64:
+        words = bits((2, *shape))
+        high, low = (cast(binary(elementwise.shr, "shr", row(words, i), s), f64) for i, s in ((0, 5), (1, 6)))
+        return (high * 2.0**26 + low) * 2.0**-53
+    return cast(binary(elementwise.shr, "shr", bits(shape), 8), f32) * 2.0**-24
+
+
+def normal(bits: Bits, shape: tuple[Size, ...], dtype: Any = f32) -> Tensor:
+    """Mean 0, variance 1. Two uniforms a number: sqrt(-2 log(1 - u)) cos(2 pi v). (Box and Muller, 1958.)"""
+    pair = uniform(bits, (2, *shape), dtype)
+    with no_grad():
+        radius = apply(elementwise.sqrt, -2.0 * apply(elementwise.log, 1.0 - row(pair, 0)))
+        return radius * apply(elementwise.cos, (2.0 * math.pi) * row(pair, 1))
+
+
+def words_of(seed: int) -> np.ndarray[Any, Any]:
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
         raise GraphError(f"a seed is an int, got {seed!r}", at=user_loc())
     seed = int(seed) % 2**64
     return np.array([seed % 2**32, seed >> 32], np.uint32)
 
 
-def _floating(dtype: Any) -> DType:
+def floating(dtype: Any) -> DType:
     dtype = as_dtype(dtype)
     if dtype.is_half:
         raise GraphError(f"random numbers are not drawn in {dtype}", at=user_loc(), why="f16 and bf16 are for storage",
@@ -87,7 +103,7 @@ def _blocks(words: Size) -> Any:
     return -(-words // 4)
 
 
-def _row(x: Tensor, i: int) -> Tensor:
+def row(x: Tensor, i: int) -> Tensor:
     """x[i]."""
     rest = x.shape[1:]
     cut = apply(movement.slice_, x, starts=(i, *(0 for _ in rest)), stops=(i + 1, *rest), steps=(1,) * x.ndim)
