@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent
 FLOORS_FILE = DOCS.parent / "tests" / "test_floors.py"
 
 PARTS = {                                               # title, packages from the top down, fill, line
-    "front wing: what users touch": ("nn optim array trace", "#fdf1d8", "#b98a2f"),
+    "front wing: what users touch": ("nn optim utils array trace", "#fdf1d8", "#b98a2f"),
     "trunk: the tensor graph": ("transform interp ops ir", "#d9f0ea", "#3f9a83"),
     "back wing: loops and machine code": ("lower loop llvm", "#e2e6fb", "#5a68b8"),
 }

@@ -8,7 +8,7 @@ import typing as _typing
 from math import e, inf, nan, pi
 
 from . import array as _array
-from . import nn, optim
+from . import nn, optim, utils
 from .array import *  # noqa: F403
 from .array import linalg, random
 from .array.info import namespace_info as __array_namespace_info__  # noqa: F401
@@ -31,11 +31,13 @@ from .core.errors import GraphError, GraphIndexError, GraphTypeError
 from .driver import CompiledFunction, Lowered, compile
 from .trace import autograd
 from .trace.batch import vmap
+from .trace.custom import custom_jvp, custom_vjp
 from .trace.derivatives import hessian, hvp, jacfwd, jacrev, jvp, linearize, stop_gradient, vjp
 from .trace.effects import debug_print
 from .trace.functional import grad, value_and_grad
 from .trace.generator import Generator, default_generator, manual_seed
 from .trace.methods import provide_namespace as _provide_namespace
+from .trace.remat import checkpoint
 from .trace.scalar import scalar
 from .trace.spec import Spec
 from .trace.tape import enable_grad, no_grad
@@ -48,6 +50,7 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 
+remat = checkpoint
 half, long, double, newaxis = float16, int64, float64, None
 
 _provide_namespace(sys.modules[__name__])
@@ -66,8 +69,8 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
 __all__ = [
     *_array.__all__,
     "CompiledFunction", "DType", "Dim", "Generator", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor", "autograd",
-    "bfloat16", "bool", "compile", "debug_print", "default_generator", "double", "e", "enable_grad", "float16", "float32", "float64", "grad", "half",
-    "hessian", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linalg", "linearize", "load", "long", "manual_seed",
-    "nan", "newaxis", "nn", "no_grad", "optim", "pi", "random", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8",
-    "value_and_grad", "vjp", "vmap",
+    "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_print", "default_generator", "double", "e", "enable_grad",
+    "float16", "float32", "float64", "grad", "half", "hessian", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linalg",
+    "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "random", "remat", "save", "scalar",
+    "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp", "vmap",
 ]

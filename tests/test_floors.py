@@ -23,6 +23,7 @@ FLOORS = {
     "nn": "core trace array",
     "optim": "core trace array",
     "data": "core",
+    "utils": "core trace",
     "loop": "core",
     "lower": "core ir ops loop",
     "llvm": "core loop",

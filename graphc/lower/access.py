@@ -108,6 +108,8 @@ class Reader:
                 return number(attrs["dim"], i64) if isinstance(attrs["dim"], int) else lift(attrs["dim"])
             case "reshape":
                 return self.at(n.inputs[0], _through_ones(shape_of(n), shape_of(n.inputs[0]), ix)) if only_ones(n) else self._alias(n, ix)
+            case "barrier":
+                return self.at(n.inputs[0], ix)
             case "permute":
                 axes = attrs["axes"]
                 return self.at(n.inputs[0], tuple(ix[axes.index(a)] for a in range(len(axes))))

@@ -6,7 +6,7 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..core.dims import Size, product
@@ -50,7 +50,7 @@ def size_of(n: Node) -> Size:
 
 def is_alias(n: Node) -> bool:
     """A node that is its operand's memory under another name."""
-    return n.op.name == "get" or (n.op.name == "reshape" and not only_ones(n))
+    return n.op.name in ("get", "barrier") or (n.op.name == "reshape" and not only_ones(n))
 
 
 def only_ones(n: Node) -> bool:
@@ -121,6 +121,8 @@ def needs_memory(n: Node, k: int) -> bool:
         return k == 0 and base.op.name not in LEAVES and not is_alias(base) and size_of(n) > size_of(x)
     if name == "reshape":
         return not only_ones(n)
+    if name == "barrier":
+        return k == 0                                   # what is computed again is computed from what was kept
     if name == "random_bits":
         return True
     if name in ("pad", "concat", "window", "fold"):
@@ -155,16 +157,18 @@ def beneath(n: Node) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a stored node reads: `here` at its own index, `elsewhere` at another one (a node can be in both)."""
+    """What a stored node reads: `here` at its own index, `elsewhere` at another one (a node can be in both). It waits for what stands in `after`, too."""
 
     here: tuple[Node, ...]
     elsewhere: tuple[Node, ...]
+    after: tuple[Node, ...] = ()
 
 
 def reads_of(n: Node, stored: set[Node]) -> Reads:
     """The stored nodes, aliases and leaves under n, and whether n's own index reaches them."""
     here: dict[Node, None] = {}
     elsewhere: dict[Node, None] = {}
+    waits: dict[Node, None] = {}
 
     def below(x: Node, same: bool) -> list[tuple[Node, bool]]:
         if unique_put(x):
@@ -182,14 +186,37 @@ def reads_of(n: Node, stored: set[Node]) -> Reads:
             (here if same else elsewhere)[root_of(x)] = None
             if is_alias(x) and same:
                 elsewhere[root_of(x)] = None
+            waits.update(dict.fromkeys(_barriers(x)))
         else:
             stack += below(x, same)
-    return Reads(tuple(here), tuple(elsewhere))
+    return Reads(tuple(here), tuple(elsewhere), _stored_below(waits, stored) if waits else ())
+
+
+def _barriers(x: Node) -> Iterator[Node]:
+    """What the barriers among the names of x's memory wait for."""
+    while is_alias(x):
+        if x.op.name == "barrier":
+            yield from x.inputs[1:]
+        x = x.inputs[0]
+
+
+def _stored_below(nodes: Iterable[Node], stored: set[Node]) -> tuple[Node, ...]:
+    """The first stored nodes on every way down."""
+    found: dict[Node, None] = {}
+    stack, seen = list(nodes), set(nodes)
+    while stack:
+        x = stack.pop()
+        if x in stored:
+            found[x] = None
+            continue
+        stack += [i for i in x.inputs if i not in seen]
+        seen.update(x.inputs)
+    return tuple(found)
 
 
 def memory_of(n: Node) -> Node:
-    """The node whose memory a reshape is: a result of its own, where an op has several."""
-    while n.op.name == "reshape" and not only_ones(n):
+    """The node whose memory a reshape or a barrier is: a result of its own, where an op has several."""
+    while n.op.name == "barrier" or (n.op.name == "reshape" and not only_ones(n)):
         n = n.inputs[0]
     return n
 
@@ -217,7 +244,7 @@ def groups(roots: Sequence[Node]) -> tuple[list[Group], set[Node], dict[Node, Re
         if n not in stored:
             continue
         r = reads[n]
-        needs = {home[x] for x in (*r.here, *r.elsewhere) if x in home}
+        needs = {home[x] for x in (*r.here, *r.elsewhere, *r.after) if x in home}
         group = None
         if not is_head(n):
             group = _join(n, r, needs, out, home, depends)

@@ -21,6 +21,7 @@ from ..loop import rows
 from ..loop.ir import Plan, Region, Steps
 from ..loop.nest import Nest
 from ..loop.place import refs
+from ..ops.call import inline
 from . import context, control, nests
 from .access import Home
 from .context import Context
@@ -57,7 +58,7 @@ class Program:
 
 def lower(graph: Graph, target: Target, fixed: Mapping[int, Order]) -> Program:
     """The plan of a graph. Raises UnknownSize where a symbolic size must be a number. `fixed`: the orders of the states whose memory lies already."""
-    return _Lowering(graph, target, fixed).program()
+    return _Lowering(inline(graph), target, fixed).program()
 
 
 class _Names:

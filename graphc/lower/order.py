@@ -2,12 +2,17 @@
 can fail runs before anything is overwritten. Where no such order exists, the new value waits in the arena until the end (`late`)."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
+from ..core.types import TensorType, TupleType
 from ..ir.node import Node
 from ..loop.ir import Region
 from .access import Home
 from .fuse import Group, Reads
+
+ROUNDS = 3                                              # of moving groups forward: each may make room for others
+SYMBOLIC = 64                                           # elements along an axis whose size is not known
 
 
 def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, Sequence[Home]], checks: set[Group],
@@ -16,6 +21,8 @@ def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, 
     everything = [*gs, *copies]
     made_by = {n: g for g in gs for n in g.members}
     before: dict[Group, set[Group]] = {g: {made_by[x] for x in g.reads if x in made_by} - {g} for g in everything}
+    for g in gs:
+        before[g] |= {made_by[x] for n in g.members for x in reads[n].after if x in made_by} - {g}
     leaf_of = {h.region: leaf for leaf, h in states.items()}
     late: set[Region] = set()
 
@@ -59,4 +66,46 @@ def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, 
                 seen.add(top)
                 done.append(top)
                 stack.pop()
-    return done, late
+    return _sooner(done, before, made_by, {n for g in gs for n in g.members if aims[g]}), late
+
+
+def _sooner(sequence: list[Group], before: Mapping[Group, set[Group]], made_by: Mapping[Node, Group], elsewhere: set[Node]) -> list[Group]:
+    """What frees more of the arena than it fills runs as soon as it can: the gradient of a weight, behind the last cotangent that it needs.
+
+    It is put in front of a contraction or another head, not between kernels that may share rows. `elsewhere`: nodes whose memory is not the arena's.
+    """
+    pos = {g: k for k, g in enumerate(sequence)}
+    readers: dict[Node, list[Group]] = {}
+    for g in sequence:
+        for x in g.reads:
+            if x in made_by and x not in elsewhere:
+                readers.setdefault(x, []).append(g)
+    for _ in range(ROUNDS):
+        moved = False
+        for g in list(sequence):
+            at = pos[g]
+            first = 1 + max((pos[p] for p in before[g]), default=-1)
+            while first < at and not _is_border(sequence[first]):
+                first += 1
+            if first >= at:
+                continue
+            freed = sum(_bytes(x) for x in g.reads if x in readers and all(r is g or pos[r] < at for r in readers[x]))
+            if freed > sum(_bytes(n) for n in g.members if n in readers):
+                sequence.insert(first, sequence.pop(at))
+                for k in range(first, at + 1):
+                    pos[sequence[k]] = k
+                moved = True
+        if not moved:
+            break
+    return sequence
+
+
+def _is_border(g: Group) -> bool:
+    """Does no kernel share rows with what runs before this one?"""
+    return g.closed or (g.head is not None and g.head.op.name == "contract") or not g.members
+
+
+def _bytes(n: Node) -> int:
+    """The size of a node, several results together; a symbolic axis counts for SYMBOLIC elements."""
+    items = n.type.items if isinstance(n.type, TupleType) else (n.type,)
+    return sum(math.prod(m if isinstance(m, int) else SYMBOLIC for m in t.shape) * t.dtype.itemsize for t in items if isinstance(t, TensorType))

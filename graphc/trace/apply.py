@@ -86,6 +86,8 @@ def _apply_eager(op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> 
     cls = result_class(tensors)
     weak = bool(tensors) and all(t._weak for t in tensors) and isinstance(node.type, TensorType) and not node.type.shape
     if isinstance(node.type, TupleType):
+        if requires:
+            eager.values[node] = value                                  # reverse mode asks for more of it than was asked for here
         return tuple(concrete(tuples.get(node, index=i), v, cls, requires, False) for i, v in enumerate(value))
     return concrete(node, value, cls, requires, weak)
 
@@ -112,6 +114,6 @@ def concrete(node: Node, value: Array, cls: type[Tensor] = Tensor, requires_grad
     """An eager Tensor for a node whose value is known; the node goes on the tape where a gradient is wanted."""
     out = cls.from_value(np.asarray(value), weak=weak)
     if requires_grad and out.dtype.is_inexact:
-        eager.values[node] = out._value                                 # type: ignore[assignment]
+        eager.values[node] = out._value
         out._node, out._requires_grad = node, True
     return out

@@ -19,12 +19,13 @@ from ..ops import leaf
 from ..transform.grad import vjp
 from .apply import concrete
 from .broadcast import describe, from_array, lift
+from .extension import Function, FunctionCtx, once_differentiable
 from .storage import Storage
 from .tape import current, eager, enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, grad_is_inside, provide_gradients
 from .tracer import GradEntry, Tracer, phase
 
-__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad"]
+__all__ = ["Function", "FunctionCtx", "backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "once_differentiable"]
 
 
 def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,

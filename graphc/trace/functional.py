@@ -92,5 +92,5 @@ def fresh(x: Any, what: str) -> Tensor:
     if current.tracer is not None:
         current.tracer.active.add(out.node())
     elif out._node is not None:
-        eager.values.setdefault(out._node, out._value)                  # type: ignore[arg-type]
+        eager.values.setdefault(out._node, out._value)
     return out

@@ -10,8 +10,6 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..ir.node import Node
 
 if TYPE_CHECKING:
@@ -40,9 +38,9 @@ class EagerTape(Tape):
 
     def __init__(self) -> None:
         super().__init__(weak=True)
-        self.values: MutableMapping[Node, np.ndarray[Any, Any]] = weakref.WeakKeyDictionary()
+        self.values: MutableMapping[Node, Any] = weakref.WeakKeyDictionary()
 
-    def known(self, roots: Sequence[Node]) -> dict[Node, np.ndarray[Any, Any]]:
+    def known(self, roots: Sequence[Node]) -> dict[Node, Any]:
         """What the roots can be computed from: the nodes at or below them that have a value, and nothing below those."""
         found, seen, stack = {}, set(roots), list(roots)
         while stack:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["BodyKind", "Cell", "GradEntry", "Tracer", "bump", "depends", "on_failure", "phase", "scope"]
 
 
-BodyKind = Literal["loop", "branch", "vmap"]
+BodyKind = Literal["loop", "branch", "vmap", "custom"]
 
 
 class Cell:
@@ -61,11 +61,12 @@ class Tracer(Tape):
     """One trace: of a compiled function, or (is_body) of the body of a loop, where what is needed from outside becomes an input."""
 
     __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "captured", "cells", "constants", "depends_on", "effects",
-                 "grads", "is_body", "names", "parent", "phases", "recorder", "scalars", "scopes", "undo")
+                 "grads", "is_body", "names", "owner", "parent", "phases", "recorder", "scalars", "scopes", "undo")
 
     def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: BodyKind = "loop") -> None:
         super().__init__()
         self.body = body                                # of what this is the body: for the words of errors
+        self.owner: Any = None                          # whose
         self.parent = parent
         self.is_body = is_body
         self.alive = True
@@ -143,6 +144,9 @@ class Tracer(Tape):
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a branch", at=user_loc(),
                                  why="a branch of cond or switch is pure: what it computes is what it returns",
                                  fix="return the new value from every branch, and write it outside")
+            if self.is_body and self.body == "custom":
+                raise GraphError(f"the state {storage.name or storage.type} would be written inside a function with a rule of its own", at=user_loc(),
+                                 why="it is traced as a function of its arguments, and may be computed twice", fix="return the new value, and write it outside")
             if self.is_body:
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a loop body", at=user_loc(),
                                  why="the body of a loop is pure: what changes must be a carry", fix="carry it: scan(f, (h, state), xs)")

@@ -17,6 +17,7 @@ from ..ir.node import Graph, Node
 from ..ir.rewrite import rewrite
 from ..ir.walk import substitute
 from ..ops.branch import branches_of, chosen, cond
+from ..ops.call import barrier
 from ..ops.leaf import const
 from ..ops.tuples import get
 
@@ -38,6 +39,8 @@ def fold_node(n: Node) -> Node | None:
         return const(value=np.int64(n.attrs["dim"]), shape=(), dtype=n.tensor.dtype) if n.op.name == "size" and isinstance(n.attrs["dim"], int) else None
     if n.op is get and n.inputs[0].op is cond and n.inputs[0].inputs[0].op is const:
         return _taken(n.inputs[0], n.attrs["index"])
+    if n.op is barrier:
+        return n.inputs[0] if n.inputs[0].op is const else None         # a number needs no keeping
     for i in n.inputs:
         if i.op is not const:
             return None

@@ -14,12 +14,14 @@ from ..ir.node import Node
 from ..ir.walk import rebuilt, topo
 from ..ops import contract, index, movement, reduce, tuples
 from ..ops.along import cumsum
+from ..ops.call import barrier, custom_vjp, linear_or_refuse
 from ..ops.elementwise import cast, eq, maximum, where
 from ..ops.leaf import splat
 from ..ops.tuples import get
 from ..ops.window import fold, window
+from . import jvp_calls, jvp_control
 from .grad import _at, _pull, _smooth, vjp
-from .jvp_control import BODIES, Tangent, Tangents, named
+from .jvp_control import Push, Tangent, Tangents, Written, named
 
 DIAGONAL = frozenset({"unary", "binary", "select"})     # families whose Jacobians are: each result depends on the operands at its place
 
@@ -42,7 +44,7 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
     slopes: dict[Node, Tangent] = dict(seeds)
     items: dict[Node, Tangents] = {}                                    # of tuples, item by item
     value: dict[Node, Node] = {}                                        # nodes written anew
-    parts: dict[Node, tuple[Node, ...]] = {}                            # loops and branches written anew, result by result
+    parts: dict[Node, tuple[Node, ...]] = {}                            # loops, branches and calls written anew, result by result
     for n in topo(outputs, stop=seeds):
         if n in seeds:
             continue
@@ -94,11 +96,13 @@ def _sum(parts: Sequence[Tangent]) -> Tangent:
     return total
 
 
-def _transposed(n: Node, ts: Tangents) -> Tangents:
-    """vjp(u) = uᵀJ for a u that is only a name; the derivative of ⟨vjp(u), t⟩ by u is Jt, and u is gone from it."""
+def _transposed(n: Node, ts: Tangents, used: list[Node] | None = None) -> Tangents:
+    """vjp(u) = uᵀJ for a u that is only a name; the derivative of ⟨vjp(u), t⟩ by u is Jt, and u is gone from it. `used` is told the names."""
     types = n.type.items if isinstance(n.type, TupleType) else (n.type,)
     names = [named("u", t.cotangent) if isinstance(t, TensorType) and t.dtype.is_inexact else None for t in types]
     present = [u for u in names if u is not None]
+    if used is not None:
+        used += present
     whole = {k: u for k, u in enumerate(names) if u is not None}
     pulled = _pull(n, None, whole) if isinstance(n.type, TupleType) else _pull(n, names[0], None) if present else (None,) * len(ts)
     pairs = [(g, t) for g, t in zip(pulled, ts) if g is not None and t is not None]
@@ -138,6 +142,10 @@ def _topk(n: Node, ts: Tangents) -> Tangent:
     return index.take_along(ts[0], get(n, index=1), axis=n.attrs["axis"])
 
 
+def _barrier(n: Node, ts: Tangents) -> Tangent:
+    return None if ts[0] is None else barrier(ts[0], *n.inputs[1:])
+
+
 def _extremum(n: Node, ts: Tangents) -> Tangent:
     """The mean of the tangents of the k equal extrema; of none (an empty axis, a NaN) 0, as in reverse mode."""
     (x,), (t,), axes = n.inputs, ts, n.attrs["axes"]
@@ -150,4 +158,16 @@ def _extremum(n: Node, ts: Tangents) -> Tangent:
 LINEAR = (movement.reshape, movement.permute, movement.broadcast, movement.slice_, movement.flip, movement.concat, reduce.reduce_sum, cumsum, window, fold,
           index.take, index.take_along, index.scatter_add, index.put_along_add)
 RULES: dict[object, Rule] = {**dict.fromkeys(LINEAR, _linear), contract.contract: _multilinear, reduce.reduce_max: _extremum, reduce.reduce_min: _extremum,
-                           movement.pad: _pad, cast: _cast, tuples.topk: _topk}
+                           movement.pad: _pad, cast: _cast, tuples.topk: _topk,
+                           barrier: _barrier}
+
+
+def _custom_vjp(n: Node, ts: Tangents, push: Push) -> Written:
+    """The transpose of the user's rule, where that is linear in the cotangents."""
+    names: list[Node] = []
+    slopes = _transposed(n, ts, names)
+    linear_or_refuse("backward", n.attrs["body"].name, [s for s in slopes if s is not None], names, [n, *n.inputs, *(t for t in ts if t is not None)])
+    return tuple(get(n, index=k) for k in range(len(slopes))), slopes
+
+
+BODIES = {**jvp_control.BODIES, **jvp_calls.BODIES, custom_vjp: _custom_vjp}

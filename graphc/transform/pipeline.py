@@ -20,6 +20,7 @@ from ..interp.numpy import run as oracle
 from ..ir.journal import Journal
 from ..ir.node import Graph
 from ..ir.verify import verify
+from ..ops.call import inline
 from .cse import cse
 from .dce import dce
 from .fold import fold
@@ -37,6 +38,7 @@ class Pass:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("inline", inline),                             # calls have served, once derivatives are taken
     Pass("cse", cse),                                   # traces repeat themselves: what follows has less to read
     Pass("fold", fold),
     Pass("simplify", simplify),

@@ -19,13 +19,14 @@ from ..ir.walk import rebuilt, topo
 from ..ops import contract, index, movement, reduce, tuples
 from ..ops.along import argsort, cumsum
 from ..ops.branch import cond
+from ..ops.call import barrier, custom_jvp, custom_vjp, remat
 from ..ops.check import known
 from ..ops.control import scan
 from ..ops.elementwise import cast, maximum, minimum, stop_gradient
 from ..ops.leaf import input_, iota, splat
 from ..ops.tuples import get
 from ..ops.window import fold, window
-from . import vmap_control
+from . import vmap_calls, vmap_control
 from .grad import _at
 from .vmap_control import Body, Results, spread, to_front
 
@@ -183,6 +184,10 @@ def _loop(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Siz
     return tuple((get(out, index=k), True) for k in range(len(items))) if isinstance(one.type, TupleType) else get(out, index=0)
 
 
+def _barrier(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Node:
+    return barrier(inputs[0] if moving[0] else spread(inputs[0], n), *inputs[1:])
+
+
 AXES: tuple[Op, ...] = (movement.flip, reduce.reduce_sum, reduce.reduce_max, reduce.reduce_min, reduce.reduce_prod, window, fold)
 AXIS: tuple[Op, ...] = (movement.concat, reduce.argmax, reduce.argmin, cumsum, argsort, tuples.topk, index.take_along, index.put_along_add,
                         index.put_along_set, index.put_along_max, index.put_along_min)
@@ -196,6 +201,7 @@ RULES: dict[Op, Rule] = {
     movement.slice_: _shifted(lambda attrs, n: {"starts": (0, *attrs["starts"]), "stops": (n, *attrs["stops"]), "steps": (1, *attrs["steps"])}),
     movement.pad: _shifted(lambda attrs, n: {"lo": (0, *attrs["lo"]), "hi": (0, *attrs["hi"]), "value": attrs["value"]}),
     index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
+    barrier: _barrier,
 }
-BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_}
+BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, **dict.fromkeys((custom_vjp, custom_jvp, remat), vmap_calls.call_)}
 

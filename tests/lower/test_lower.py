@@ -14,6 +14,7 @@ from graphc.ir.op import REGISTRY, Op
 from graphc.loop.place import launches
 from graphc.lower.elementwise import ELEMENTWISE
 from graphc.lower.fuse import CLOSED_HEADS, LEAVES, MOVEMENT, OPEN_HEADS
+from graphc.ops.call import CALLS
 from graphc.ops.contract import contract
 from graphc.ops.elementwise import add, cast, exp, lt, tanh, where
 from graphc.ops.index import check_index, put_along_add, take, take_along
@@ -52,7 +53,7 @@ def test_every_op_on_its_samples(op: Op, single: bool) -> None:
 
 
 def test_every_op_can_be_lowered() -> None:
-    known = set(ELEMENTWISE) | OPEN_HEADS | CLOSED_HEADS | LEAVES | MOVEMENT | {"get", "random_bits"}
+    known = set(ELEMENTWISE) | OPEN_HEADS | CLOSED_HEADS | LEAVES | MOVEMENT | {"get", "barrier", "random_bits"} | {op.name for op in CALLS}
     assert not set(REGISTRY) - known
     assert not set(ELEMENTWISE) - set(REGISTRY), "a lowering of an op that is not there"
 
