@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..core.dims import evaluate, parse
-from .ir import Buffer, For, Int, Kernel, Launch, Ref, Stmt, Var, expressions, subst, walk
+from .ir import Accum, Buffer, Check, For, Int, Kernel, Launch, Ref, Stmt, Store, Var, expressions, subst, walk
 from .signature import signature
 
 Argument = Hashable
@@ -13,6 +14,24 @@ Schedule = Callable[..., Stmt]
 
 
 @dataclass(frozen=True, slots=True)
+class Effects:
+    """What the order of nests depends on: the regions that some of them write, and touch at all; whether what they write lasts; whether they can fail."""
+
+    writes: frozenset[str] = frozenset()
+    touches: frozenset[str] = frozenset()
+    lasting: bool = False
+    fails: bool = False
+
+    def __or__(self, other: Effects) -> Effects:
+        return Effects(self.writes | other.writes, self.touches | other.touches, self.lasting or other.lasting, self.fails or other.fails)
+
+    def conflicts(self, other: Effects) -> bool:
+        """Whether the order of the two matters: one writes what the other touches, or can fail before the other has written what lasts."""
+        return bool(not self.writes.isdisjoint(other.touches) or not other.writes.isdisjoint(self.touches)
+                    or (self.lasting and other.fails) or (other.lasting and self.fails))
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops over buffers, each standing for a region, and the call schedule(body, *args) that makes them fast. Without a schedule they are as they
     should be."""
@@ -25,10 +44,18 @@ class Nest:
     args: tuple[Argument, ...] = ()
     origin: tuple[str, ...] = ()                                # names of the graph nodes that it computes
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[str, ...]:
         """The symbolic sizes that it needs."""
         return sizes_of(self.buffers, self.body)
+
+    @cached_property
+    def effects(self) -> Effects:
+        statements = list(walk(self.body))
+        names = {x.buf.name for x in statements if isinstance(x, Store | Accum)}
+        written = [r.region for b, r in zip(self.buffers, self.refs, strict=True) if b.name in names]
+        return Effects(frozenset([r.name for r in written]), frozenset([r.region.name for r in self.refs]),
+                       any(r.where != "arena" for r in written), any(isinstance(x, Check) for x in statements))
 
     def bound(self, dims: Mapping[str, int]) -> Nest:
         """Its loops and buffers under a binding of the symbolic dims: to be looked at, not to be run."""

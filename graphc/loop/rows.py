@@ -25,9 +25,9 @@ from .affine import Form, bounds, mentions, place
 from .chunk import begins, reduces
 from .contraction import map_schedule, reduce_schedule
 from .ir import (  # isort: skip
-    Accum, Alloc, Bin, Buffer, Check, Expr, For, How, If, Int, Load, Ref, Region, Seq, Stmt, Store, Var, expressions, map_stmt, seq, subst, walk, with_body,
+    Accum, Alloc, Bin, Buffer, Expr, For, How, If, Int, Load, Ref, Seq, Stmt, Store, Var, expressions, map_stmt, seq, subst, walk, with_body,
 )
-from .nest import Argument, Nest, Schedule
+from .nest import Argument, Effects, Nest, Schedule
 from .schedule import neutral, reindex
 
 MOST_NESTS = 32                                                 # of one kernel
@@ -123,7 +123,7 @@ def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) ->
     parts: list[Part] = []
     made: dict[int, _Fused] = {}
     for k, order in enumerate(orders):
-        f = made[k] = _Fused(Chain((-1,), [m], []), set(), target, order.rows or 1, total.main.hi)
+        f = made[k] = _Fused(Chain((-1,), [m]), set(), target, order.rows or 1, total.main.hi)
         if order.rows:
             s = f.nest().body
             parts += f.parts
@@ -140,8 +140,9 @@ def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) ->
 def _runs(items: Sequence[Nest], target: Target) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
     """Nests that stay alone, then a chain of some that do not, and the rest, which the next run goes on with."""
     rest, alone = list(items), list[Nest]()
+    known: Known = {}
     while rest:
-        chain = _longest(rest[:AHEAD], target)
+        chain = _longest(rest[:AHEAD], target, known)
         if len(chain.members) < 2:
             alone.append(rest.pop(0))
             continue
@@ -152,6 +153,9 @@ def _runs(items: Sequence[Nest], target: Target) -> Iterator[tuple[list[Nest], C
         yield alone, chain, rest
         alone = []
     yield alone, None, []
+
+
+Known = dict[tuple[int, tuple[int, ...]], "Member | None"]       # by the id of a nest, which somebody keeps, and sizes
 
 
 # ---- what a nest does with rows ----------------------------------------------------------------------------------------------------
@@ -187,9 +191,14 @@ class Member:
         """What it touches when a sum is complete."""
         return [] if self.total is None else list(self._touches(seq(*self.total.rest)))
 
+    @property
+    def regions(self) -> frozenset[str]:
+        return self.nest.effects.touches
+
     @cached_property
-    def regions(self) -> set[str]:
-        return {ref.region.name for ref in self.nest.refs}
+    def buffers(self) -> set[tuple[str, object]]:
+        """The kernel's arguments that it needs."""
+        return {(r.region.name, b.shape) for b, r in zip(self.nest.buffers, self.nest.refs, strict=True)}
 
     def _touches(self, s: Stmt) -> Iterator[Touch]:
         refs = {b.name: ref for b, ref in zip(self.nest.buffers, self.nest.refs, strict=True)}
@@ -285,20 +294,41 @@ def _accesses(s: Stmt) -> Iterator[tuple[Buffer, tuple[Expr, ...], bool]]:
 # ---- chains ------------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Chain:
     """Nests to run row by row together; and those met on the way that must run after them. The others met on the way may run before."""
 
-    sizes: tuple[int, ...]
-    members: list[Member]
-    behind: list[Nest]
+    def __init__(self, sizes: tuple[int, ...], members: Iterable[Member] = ()) -> None:
+        self.sizes, self.members, self.behind = sizes, list[Member](), list[Nest]()
+        self._late, self._all = Effects(), Effects()            # of those behind, and of them and the members
+        self._inside: dict[str, list[Touch]] = {}               # of the members, by region
+        self._after: dict[str, list[Touch]] = {}
+        self._buffers: set[tuple[str, object]] = set()
+        for m in members:
+            self.add(m)
+
+    def add(self, m: Member) -> None:
+        self.members.append(m)
+        self._all |= m.nest.effects
+        for touches, of in ((self._inside, m.inside), (self._after, m.after)):
+            for t in of:
+                touches.setdefault(t.region, []).append(t)
+        self._buffers |= m.buffers
+
+    def add_behind(self, n: Nest) -> None:
+        self.behind.append(n)
+        self._late |= n.effects
+        self._all |= n.effects
+
+    def conflicts(self, n: Nest) -> bool:
+        """Whether n must stay behind a member, or behind what does."""
+        return self._all.conflicts(n.effects)
 
     def takes(self, m: Member) -> bool:
         """Whether m may run beside the members, row by row, and has something to gain from it."""
-        buffers = {(r.region.name, b.shape) for x in (*self.members, m) for b, r in zip(x.nest.buffers, x.nest.refs, strict=True)}
-        return (len(self.members) < MOST_NESTS and len(buffers) <= MOST_BUFFERS and any(m.regions & x.regions for x in self.members)
-                and all(_together(x.inside, m.inside) and not _meet(x.after, m.inside) for x in self.members)
-                and not any(_conflict(m.nest, x) for x in self.behind))
+        return (len(self.members) < MOST_NESTS and any(not m.regions.isdisjoint(x.regions) for x in self.members) and not self._late.conflicts(m.nest.effects)
+                and len(self._buffers | m.buffers) <= MOST_BUFFERS
+                and all(x.keys & y.keys for y in m.inside for x in self._inside.get(y.region, ()) if x.writes or y.writes)
+                and not any(x.writes or y.writes for y in m.inside for x in self._after.get(y.region, ())))
 
     def row_bytes(self) -> int:
         """Of everything that moves with the rows."""
@@ -320,52 +350,30 @@ class Chain:
         return 1 << max(0, most.bit_length() - 1)
 
 
-def _together(a: Iterable[Touch], b: Sequence[Touch]) -> bool:
-    return all(x.keys & y.keys for x in a for y in b if x.region == y.region and (x.writes or y.writes))
-
-
-def _meet(a: Iterable[Touch], b: Sequence[Touch]) -> bool:
-    return any(x.region == y.region and (x.writes or y.writes) for x in a for y in b)
-
-
-def _longest(nests: Sequence[Nest], target: Target) -> Chain:
+def _longest(nests: Sequence[Nest], target: Target, known: Known) -> Chain:
     """The chain that starts with the first nest, over as many of its loops as make it longest."""
-    first, none = nests[0], Chain((), [], [])
-    if first.sizes:                                             # symbolic: how many rows there are is not known
+    first, none = nests[0], Chain(())
+    if first.schedule not in (map_schedule, reduce_schedule) or first.sizes:        # symbolic: how many rows there are is not known
         return none
     if sum(math.prod(map(int, b.shape)) * b.dtype.itemsize for b in first.buffers) <= target.l1 // 2:
         return none
     outer = tuple(map(size, perfect(first.body, "parallel")))
-    found = [_chain(nests, outer[:p]) for p in range(len(outer), 0, -1) if -1 not in outer[:p] and math.prod(outer[:p]) > 1]
+    found = [_chain(nests, outer[:p], known) for p in range(len(outer), 0, -1) if -1 not in outer[:p] and math.prod(outer[:p]) > 1]
     return max((c for c in found if c.pays(target)), key=lambda c: len(c.members), default=none)
 
 
-def _chain(nests: Sequence[Nest], sizes: tuple[int, ...]) -> Chain:
+def _chain(nests: Sequence[Nest], sizes: tuple[int, ...], known: Known) -> Chain:
     """The first nest, and all later ones that may join it."""
-    chain = Chain(sizes, [], [])
+    chain = Chain(sizes)
     for n in nests:
-        m = member(n, sizes)
+        if (id(n), sizes) not in known:
+            known[id(n), sizes] = member(n, sizes)
+        m = known[id(n), sizes]
         if m is not None and (not chain.members or chain.takes(m)):
-            chain.members.append(m)
-        elif any(_conflict(n, x) for x in (*(x.nest for x in chain.members), *chain.behind)):
-            chain.behind.append(n)
+            chain.add(m)
+        elif chain.conflicts(n):
+            chain.add_behind(n)
     return chain
-
-
-def _writes(n: Nest) -> list[Region]:
-    names = {x.buf.name for x in walk(n.body) if isinstance(x, Store | Accum)}
-    return [r.region for b, r in zip(n.buffers, n.refs, strict=True) if b.name in names]
-
-
-def _conflict(a: Nest, b: Nest) -> bool:
-    """Whether the order of two nests matters: one writes what the other touches, or can fail before the other has written what lasts."""
-    for x, y in ((a, b), (b, a)):
-        written = _writes(x)
-        if {r.name for r in written} & {r.region.name for r in y.refs}:
-            return True
-        if any(r.where != "arena" for r in written) and any(isinstance(s, Check) for s in walk(y.body)):
-            return True
-    return False
 
 
 # ---- one kernel --------------------------------------------------------------------------------------------------------------------
