@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +25,7 @@ from .interp import numpy as oracle
 from .ir.journal import Journal
 from .ir.node import Graph, State
 from .ir.walk import topo
+from .team import Team
 from .trace.spec import match
 from .trace.storage import Storage, aligned_empty
 
@@ -244,7 +244,7 @@ class Native:
                 self._shared[layout.index(kind, k)] = address
         if layout.loops:
             self._shared[layout.index("polling")] = ctypes.addressof(polling)
-        self.team = _Team(threads, layout, self._shared) if threads > 1 else None
+        self.team = Team(threads, layout, self._shared) if threads > 1 else None
         self.prints = manifest.prints
         self._fits: dict[tuple[int, ...], Fit] = {}
         self.frame = self.new_frame()
@@ -341,6 +341,8 @@ class Native:
 
     def end(self, frame: Frame) -> list[Any]:
         """What it has given."""
+        if self.team is not None:
+            self.team.done()
         for label, value in zip(self.prints, frame.results[frame.n_out:]):
             print(f"{label}{half.plain(value)}")
         return frame.take()
@@ -410,25 +412,6 @@ class Native:
             physical = by["state", k].view(home.type.dtype.numpy).reshape([n.__index__() for n in home.physical])
             new.append(physical.transpose(np.argsort(home.order)) if home.order else physical)
         return oracle.Result(outputs, new)
-
-
-class _Team:
-    """The pool, as one step uses it."""
-
-    def __init__(self, threads: int, layout: Any, table: Array) -> None:
-        from .llvm.runtime import pool
-
-        self.pool, self.threads = pool, threads
-        self._count, self._busy = layout.index("threads"), layout.index("busy")
-        table[layout.index("pool")] = pool.address
-        pool.enter(id(self))
-        weakref.finalize(self, pool.leave, id(self)).atexit = False
-
-    def ready(self, frame: Frame) -> None:
-        """As many workers as the step takes, or as the system gives, are there to be woken."""
-        now = self.pool.ready(self.threads), self.pool.forks
-        if now != frame.workers:
-            frame.table[self._count], frame.table[self._busy], frame.workers = now[0], 0, now
 
 
 def _aligned(a: Array) -> Array:
