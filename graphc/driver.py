@@ -419,6 +419,11 @@ class Lowered:
         return self._variant.traced.graph
 
     @property
+    def traced(self) -> Traced:
+        """The trace: the graph, and what its states and numbers stand for."""
+        return self._variant.traced
+
+    @property
     def constants(self) -> list[Constant]:
         """Numbers and arrays that were read from closures and globals, and so are constants of the graph."""
         return self._variant.traced.constants

@@ -17,6 +17,7 @@ from ..ir.node import Node
 from ..ir.walk import topo
 from ..ops import leaf
 from ..transform.grad import vjp
+from ..transform.vmap import vmap as batched
 from .apply import concrete
 from .broadcast import describe, from_array, lift
 from .extension import Function, FunctionCtx, once_differentiable
@@ -55,12 +56,23 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None, retain_graph: bool | None = None,
-            create_graph: bool = False, allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+            create_graph: bool = False, allow_unused: bool | None = None, is_grads_batched: bool = False,
+            materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
     """torch.autograd.grad: the derivatives of outputs by inputs, as a tuple; .grad stays as it is.
 
-    An input that no path reaches is an error, unless allow_unused=True, which gives None for it.
+    An input that no path reaches is an error, unless allow_unused=True, which gives None for it, or materialize_grads=True, which gives zeros.
+    is_grads_batched: each of grad_outputs has one axis more in front, the products with all its rows are taken at once, and so have the results.
+
+    >>> import graphc as gx
+    >>> x = gx.tensor([1.0, 2.0], requires_grad=True)
+    >>> gx.autograd.grad(x * x, x, gx.eye(2), is_grads_batched=True)[0].tolist()
+    [[2.0, 0.0], [0.0, 4.0]]
     """
     outs, ins = _sequence(outputs), _sequence(inputs)
+    if materialize_grads and allow_unused is False:
+        raise GraphError("autograd.grad with materialize_grads=True and allow_unused=False", at=user_loc(), why="zeros are what an unused input has")
+    if is_grads_batched:
+        return _batched_grad(outs, ins, grad_outputs, create_graph, bool(allow_unused), materialize_grads)
     with phase("backward"):
         nodes, cotangents = _seeds("autograd.grad", outs, grad_outputs)
         for t in ins:
@@ -69,11 +81,41 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
         wrt = [t.node() for t in ins]
         reached = set(topo(nodes))
         unused = [t for t, n in zip(ins, wrt) if n not in reached]
-        if unused and not allow_unused:
+        if unused and not (allow_unused or materialize_grads):
             raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(),
                              fix="allow_unused=True gives None for it")
         grads = pull(nodes, cotangents, wrt, create_graph)
-    return tuple(g if n in reached else None for g, n in zip(grads, wrt))
+    return tuple(g if n in reached or materialize_grads else None for g, n in zip(grads, wrt))
+
+
+def _batched_grad(outs: Sequence[Tensor], ins: Sequence[Tensor], grads: Any, create_graph: bool, allow_unused: bool,
+                  materialize: bool) -> tuple[Tensor | None, ...]:
+    """The products with each row of the cotangents: those with a cotangent that has no numbers yet, batched over it."""
+    given = [None] * len(outs) if grads is None else _sequence(grads) if isinstance(grads, (Tensor, list, tuple)) else [grads]
+    rows = [from_array(g) if g is not None and not isinstance(g, Tensor) else g for g in given]
+    n = next((r.shape[0] for r in rows if r is not None and r.shape), 0)
+    cotangents: list[Node] = []
+    for out, r in zip(outs, rows, strict=True):
+        if r is None or r.shape != (n, *out.shape) or r.dtype is not out.dtype.cotangent:
+            got = "nothing" if r is None else str(r.type)
+            raise GraphError(f"autograd.grad with is_grads_batched=True needs a batch of cotangents of {out.type}, got {got}", at=user_loc(),
+                             fix="grad_outputs with one more axis in front, of the same size for all outputs")
+        cotangents.append(r.node())
+    one = [leaf.input_(name="g", shape=o.shape, dtype=o.dtype.cotangent) for o in outs]
+    with phase("backward"):
+        nodes = [o.node() for o in outs]
+        for t in ins:
+            if not t.requires_grad:
+                raise GraphError(f"autograd.grad by {describe(t)}, which does not require a gradient", at=user_loc(), fix="requires_grad_() before using it")
+        wrt = [t.node() for t in ins]
+        reached = set(topo(nodes))
+        unused = [t for t, w in zip(ins, wrt) if w not in reached]
+        if unused and not (allow_unused or materialize):
+            raise GraphError(f"autograd.grad: {describe(unused[0])} was not used to compute the outputs", at=user_loc(),
+                             fix="allow_unused=True gives None for it")
+        slopes = batched(vjp(nodes, one, wrt), dict(zip(one, cotangents)), n)
+        found = derived(slopes, create_graph)
+    return tuple(g if w in reached or materialize else None for g, w in zip(found, wrt))
 
 
 def _sequence(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -134,6 +176,8 @@ def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node
             hooks[n] = dict(t._hooks)
 
     def on_cotangent(n: Node, g: Node) -> Node:
+        if current.tracer is not None:
+            current.tracer.called.add(n)
         for hook in hooks.get(n, {}).values():
             given = hook(derived([g], create_graph)[0])
             if given is not None:

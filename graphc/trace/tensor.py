@@ -465,6 +465,9 @@ class Tensor(Methods):
         """Keep the gradient of this inner Tensor in .grad too."""
         if not self._requires_grad:
             raise GraphError(f"retain_grad on {self._describe()}, which does not require a gradient", at=user_loc())
+        if not self.is_leaf and self._tracer is not None and self._tracer.is_body:
+            raise GraphError(f"retain_grad on {self._describe()} inside of a body", at=user_loc(),
+                             why="a body is differentiated as a whole, from outside, where its inner values are not seen", fix="return the value")
         if not self.is_leaf:
             self._tape().retained[self.node()] = weakref.ref(self)
 

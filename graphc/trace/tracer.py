@@ -30,6 +30,7 @@ __all__ = ["BodyKind", "Cell", "GradEntry", "Tracer", "bump", "depends", "on_fai
 
 
 BodyKind = Literal["loop", "branch", "vmap", "custom"]
+BODY_NAMES: dict[str, str] = {"loop": "a loop's body", "branch": "a branch", "vmap": "vmap", "custom": "a function with a rule of its own"}
 
 
 class Cell:
@@ -60,8 +61,8 @@ class GradEntry:
 class Tracer(Tape):
     """One trace: of a compiled function, or (is_body) of the body of a loop, where what is needed from outside becomes an input."""
 
-    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "captured", "cells", "constants", "depends_on", "effects",
-                 "grads", "is_body", "names", "owner", "parent", "phases", "recorder", "scalars", "scopes", "undo")
+    __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "called", "captured", "cells", "constants", "depends_on",
+                 "effects", "grads", "is_body", "names", "owner", "parent", "phases", "recorder", "scalars", "scopes", "undo")
 
     def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: BodyKind = "loop") -> None:
         super().__init__()
@@ -76,6 +77,7 @@ class Tracer(Tape):
         self.cells: dict[Storage, Cell] = {}
         self.names: dict[Storage, str] = {}             # full names of states, as the outermost module says them
         self.scalars: dict[Hashable, tuple[Node, Source]] = {}
+        self.called: set[Node] = set()                  # nodes whose hooks have been called
         self.active: set[Node] = set()                  # nodes with an ancestor that requires a gradient
         self.grads: dict[Tensor, GradEntry] = {}
         self.depends_on: dict[int, Any] = {}
@@ -95,6 +97,8 @@ class Tracer(Tape):
         try:
             with recording(self.recorder):
                 yield self
+                if self.is_body:
+                    self._hooks_were_called()
         except BaseException:
             for f in reversed(self.undo):
                 f()
@@ -102,6 +106,14 @@ class Tracer(Tape):
         finally:
             current.tracer, current.grad = before, grad
             self.alive = False
+
+    def _hooks_were_called(self) -> None:
+        """A body is differentiated as a whole, from outside, so a hook inside sees only what is differentiated inside."""
+        for n, table in self.hooks.items():
+            if table and n not in self.called:
+                raise GraphError(f"a hook on a {n.type} inside of {BODY_NAMES[self.body]} is never called", at=user_loc(),
+                                 why="the body is differentiated as a whole, from outside, where its inner values are not seen",
+                                 fix="gx.custom_vjp of the identity, whose rule changes the gradient; or gx.grad and the hook both inside")
 
     # ---- where we are ------------------------------------------------------------------------------------------------------------
 

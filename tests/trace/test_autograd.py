@@ -317,3 +317,98 @@ def test_scan_in_scan_with_captures(run: Any) -> None:
     k = 6.0
     assert out[0] == k**4 + k**2
     assert g[0] == (4 * k**3 + 2 * k) * 3
+
+
+# ---- the rest of torch.autograd ----------------------------------------------------------------------------------------------------------
+
+
+def test_batches_of_cotangents(run: Any) -> None:
+    w, v = leaf(1, 2), leaf(3, 4)
+
+    def f() -> Any:
+        y = w * w * v
+        rows = gx.tensor(np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+        dw, dv = gx.autograd.grad([y, y.sum()], [w, v], [rows, gx.tensor(np.asarray([0.0, 0.0, 1.0]))], is_grads_batched=True, create_graph=True)
+        return dw, dv, gx.autograd.grad(dw[0].sum(), w)[0]
+    dw, dv, second = run(f)
+    np.testing.assert_allclose(dw, [[6, 0], [0, 16], [12, 32]])
+    np.testing.assert_allclose(dv, [[1, 0], [0, 4], [2, 8]])
+    np.testing.assert_allclose(second, [6, 0])
+    with pytest.raises(gx.GraphError, match="needs a batch of cotangents"):
+        run(lambda: gx.autograd.grad(w * w, w, gx.ones(2, dtype="f64"), is_grads_batched=True))
+    with pytest.raises(gx.GraphError, match="was not used"):
+        run(lambda: gx.autograd.grad(w * w, v, gx.ones((3, 2), dtype="f64"), is_grads_batched=True))
+
+
+def test_unused_inputs_as_zeros(run: Any) -> None:
+    w, v = leaf(1, 2), leaf(3, 4)
+    np.testing.assert_array_equal(run(lambda: gx.autograd.grad(w.sum(), v, materialize_grads=True)[0]), [0, 0])
+    np.testing.assert_array_equal(run(lambda: gx.autograd.grad(w, v, gx.ones((3, 2), dtype="f64"), is_grads_batched=True, materialize_grads=True)[0]),
+                                  np.zeros((3, 2)))
+    with pytest.raises(gx.GraphError, match="zeros are what an unused input has"):
+        gx.autograd.grad(w.sum(), v, materialize_grads=True, allow_unused=False)
+
+
+def test_third_order_through_autograd_grad(run: Any) -> None:
+    w = leaf(0.5, 2)
+
+    def f() -> Any:
+        g = w ** 4
+        for _ in range(3):
+            g, = gx.autograd.grad(g.sum(), w, create_graph=True)
+        return g
+    np.testing.assert_allclose(run(f), 24 * np.asarray([0.5, 2]))
+
+
+def test_the_hook_sees_gradients_of_gradients(run: Any) -> None:
+    """A hook replaces the first gradient by twice it, and its replacement is differentiated: d/dw of 2 * 3 w**2 is 12 w, hooked once more."""
+    w = leaf(1, 2)
+
+    def f() -> Any:
+        y = w * 1.0
+        y.register_hook(lambda g: g * 2.0)
+        first, = gx.autograd.grad((y ** 3).sum(), w, create_graph=True)
+        return first, gx.autograd.grad(first.sum(), w)[0]
+    first, second = run(f)
+    np.testing.assert_allclose(first, [6, 24])
+    np.testing.assert_allclose(second, [24, 48])
+
+
+def test_gradients_of_inner_values_come_out(run: Any) -> None:
+    """retain_grad and autograd.grad by an inner value, inside of one step: what torch's users take hooks for."""
+    w = leaf(1, 2)
+
+    def f() -> Any:
+        w.grad = None
+        h = w * 3.0
+        h.retain_grad()
+        loss = (h * h).sum()
+        inner, = gx.autograd.grad(loss, h)
+        loss.backward()
+        return h.grad, inner, w.grad
+    h, inner, g = run(f)
+    np.testing.assert_allclose(h, [6, 12])
+    np.testing.assert_allclose(inner, [6, 12])
+    np.testing.assert_allclose(g, [18, 36])
+
+
+def test_a_hook_that_nobody_would_call_is_refused(run: Any) -> None:
+    def hooked(x: Any) -> Any:
+        y = x * x
+        y.register_hook(lambda g: g * 10.0)
+        return y.sum()
+    xs = gx.tensor(np.asarray([[1.0, 2.0], [3.0, 4.0]]))
+    np.testing.assert_allclose(run(lambda: gx.vmap(gx.grad(hooked))(xs)), 20 * xs.numpy())        # both inside: it is called
+    np.testing.assert_allclose(run(lambda: gx.scan(lambda c, x: (c, gx.grad(hooked)(x)), None, xs)[1]), 20 * xs.numpy())
+    w = leaf(1, 2)
+    for f, where in ((lambda: gx.grad(lambda x: gx.vmap(hooked)(x).sum())(xs), "vmap"),
+                     (lambda: gx.grad(lambda w: gx.scan(lambda c, x: (c + hooked(w * x), None), gx.tensor(0.0, dtype="f64"), xs)[0])(w), "a loop's body")):
+        with pytest.raises(gx.GraphError, match=f"inside of {where} is never called"):
+            run(f)
+
+    def retained(x: Any) -> Any:
+        y = x * x
+        y.retain_grad()
+        return y.sum()
+    with pytest.raises(gx.GraphError, match=r"retain_grad on .* inside of a body"):
+        run(lambda: gx.grad(lambda x: gx.vmap(retained)(x).sum())(xs))
