@@ -332,6 +332,16 @@ def _body(shape: Shape, d: DType) -> Graph:
     return Graph((c, x), (REGISTRY["or" if d is bool_ else "maximum"](c, x), REGISTRY["eq"](c, x)), name="body")
 
 
+@recipe("while")
+def _(name: str, shape: Shape, d: DType) -> Iterator[Case]:
+    """Two operands change places, three times or as often as is allowed."""
+    n, c, x = input_(name="n", shape=(), dtype=i64), input_(name="c", shape=shape, dtype=d), input_(name="x", shape=shape, dtype=d)
+    three = const(value=np.int64(3), shape=(), dtype=i64)
+    test, turn = Graph((n, c, x), (REGISTRY["lt"](n, three),), name="test"), Graph((n, c, x), (n + 1, x, c), name="turn")
+    for most in (None, 0, 2):
+        yield case(name, Arg((), i64, below=1), Arg(shape, d), Arg(shape, d, which=1), cond=test, body=turn, carries=3, max_steps=most)
+
+
 @recipe("cond")
 def _(name: str, shape: Shape, d: DType) -> Iterator[Case]:
     """Of two branches the first, the last by an index beyond it, and either by one drawn from -1..2."""
@@ -347,7 +357,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "cast": ("cast", "bitcast"),
     "movement": ("reshape", "permute", "broadcast", "slice", "pad", "flip", "concat", "window"),
     "reduce": ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "fold", "argmax", "argmin", "cumsum"),
-    "order": ("argsort", "topk", "contract", "scan", "cond"),
+    "order": ("argsort", "topk", "contract", "scan", "cond", "while"),
     "index": ("take", "take_along", "check_index", "scatter_add", "scatter_set", "scatter_max", "scatter_min", "put_along_add", "put_along_set",
               "put_along_max", "put_along_min"),
     "leaves": ("const", "iota", "size", "random_bits"),

@@ -35,7 +35,7 @@ from .activations import (
 )
 from .branch import cond, switch
 from .contraction import einsum
-from .control import fori_loop, scan
+from .control import fori_loop, scan, while_loop
 from .creation import (
     arange,
     asarray,
@@ -240,5 +240,5 @@ __all__ = [  # noqa: RUF022
     "repeat", "reshape", "result_type", "roll", "round", "rsqrt", "scan", "scatter", "searchsorted", "sigmoid", "sign", "signbit", "silu", "sin",
     "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "switch", "take",
     "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "transpose", "tril", "triu", "trunc", "unique_all", "unique_counts",
-    "unique_inverse", "unique_values", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "window", "zeros", "zeros_like",
+    "unique_inverse", "unique_values", "unsqueeze", "unstack", "var", "vecdot", "vector_norm", "where", "while_loop", "window", "zeros", "zeros_like",
 ]

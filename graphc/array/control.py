@@ -1,4 +1,4 @@
-"""Loops that stay loops: `scan` and `fori_loop`. The body is traced once, and is one node however often it runs."""
+"""Loops that stay loops: `scan`, `fori_loop`, `while_loop`. The body is traced once, and is one node however often it runs."""
 from __future__ import annotations
 
 import math
@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..core.dims import Size
+from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
@@ -15,10 +18,11 @@ from ..ir.walk import substitute
 from ..ops import control as ops
 from ..ops import movement
 from ..ops.leaf import input_
+from ..ops.loop import while_
 from ..ops.tuples import get
 from ..trace import tree
-from ..trace.apply import apply_graph
-from ..trace.broadcast import as_tensor
+from ..trace.apply import apply_graph, apply_several
+from ..trace.broadcast import as_tensor, cast
 from ..trace.tensor import Tensor
 from .bodies import agreed, captures, is_tensor, settled, strong, traced
 
@@ -63,25 +67,81 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     return carry_tree.unflatten(out[:len(carries)]), body.tree.children[1].unflatten(out[len(carries):])
 
 
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, unroll: int | bool = 1) -> Any:
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, unroll: int | bool = 1, max_steps: int | None = None) -> Any:
     """`for i in range(lower, upper): carry = body(i, carry)`, as one loop; gives the last carry. JAX's.
 
-    i is an i64 tensor. The carry is a tensor or a tree of them that keeps its structure, shapes and dtypes. The bounds are Python integers.
+    i is an i64 tensor. The carry is a tensor or a tree of them that keeps its structure, shapes and dtypes. With Python integers as bounds this is a `scan`,
+    which `unroll` is for; with tensors it is a `while_loop`, which for reverse mode must know the most turns it can make, `max_steps`.
 
     >>> import graphc as gx
     >>> gx.fori_loop(1, 5, lambda i, c: c * i, gx.tensor(1)).item()
     24
     """
-    for name, bound in (("lower", lower), ("upper", upper)):
-        if not isinstance(bound, int) or isinstance(bound, bool):
-            raise GraphError(f"fori_loop: {name} is {type(bound).__name__}, not an integer", op="fori_loop", at=user_loc())
+    bounds = [_bound(name, x) for name, x in (("lower", lower), ("upper", upper))]
+
+    def turn(carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        i, c = carry
+        return i + 1, body(i, c)
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-        i, c = carry
-        return (i + 1, body(i, c)), None
+        return turn(carry), None
 
-    step.__name__ = getattr(body, "__name__", "body")
-    return scan(step, (as_tensor(lower), init), None, length=max(upper - lower, 0), unroll=unroll)[0][1]
+    turn.__name__ = step.__name__ = getattr(body, "__name__", "body")
+    if all(isinstance(b, int) for b in bounds):
+        return scan(step, (as_tensor(lower), init), None, length=max(upper - lower, 0), unroll=unroll)[0][1]
+    if unroll not in (1, False):
+        raise GraphError("fori_loop: unroll of a loop whose bounds are tensors", op="fori_loop", at=user_loc(),
+                         why="how many turns there are is known only when it runs", fix="Python integers as bounds, or no unroll")
+    first, end = (cast(as_tensor(b), i64) for b in bounds)
+    return while_loop(lambda carry: carry[0] < end, turn, (first, init), max_steps)[1]
+
+
+def _bound(name: str, x: Any) -> Any:
+    if isinstance(x, Tensor) and x.dtype.is_integer and x.shape == ():
+        return x
+    if not isinstance(x, (int, np.integer)) or isinstance(x, bool):
+        got = str(x.type) if isinstance(x, Tensor) else type(x).__name__
+        raise GraphError(f"fori_loop: {name} is {got}, not an integer", op="fori_loop", at=user_loc())
+    return int(x)
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: Any, max_steps: int | None = None) -> Any:
+    """`while cond_fun(carry): carry = body_fun(carry)`, as one loop; gives the last carry. JAX's, and `max_steps`.
+
+    The carry is a tensor or a tree of them that keeps its structure, shapes and dtypes; cond_fun returns one bool. Both are traced once, and may read other
+    tensors from outside. With max_steps the loop makes no more turns than that, even if cond_fun still holds.
+
+    Forward mode goes through every such loop, without memory for it. Reverse mode needs the carries of every turn: memory for max_steps of them, of which
+    as many are written and read as there were turns. Under `vmap` the loop runs until the last example is through; the others stand still meanwhile.
+
+    >>> import graphc as gx
+    >>> root = lambda a: gx.while_loop(lambda x: gx.abs(x * x - a) > 1e-6, lambda x: (x + a / x) / 2, a, max_steps=50)
+    >>> round(root(gx.tensor(2.0)).item(), 4), round(gx.grad(root)(gx.tensor(2.0)).item(), 4)
+    (1.4142, 0.3536)
+    """
+    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 0):
+        raise GraphError(f"while_loop: max_steps is {max_steps!r}", op="while_loop", at=user_loc(), fix="the most turns that it may make, or None")
+    carries, carry_tree = tree.flatten(init, is_tensor)
+    carries = [strong(c) for c in carries]
+    types = [(f"carry{k}", c.type) for k, c in enumerate(carries)]
+    names = tree.paths(carry_tree, "carry")
+
+    def turn(values: list[Tensor]) -> Any:
+        result = body_fun(carry_tree.unflatten(values))
+        same_tree("while_loop", tree.flatten(result, is_tensor)[1], carry_tree)
+        return result
+
+    test = traced(cond_fun, carries, types, lambda values: cond_fun(carry_tree.unflatten(values)))
+    if test.tree.kind is not None or test.outputs[0].type != TensorType((), bool_):
+        got = str(test.outputs[0].type) if test.tree.kind is None else "a tree"
+        raise GraphError(f"while_loop: cond_fun returns {got}, not one bool", op="while_loop", at=user_loc(),
+                         fix="a comparison; gx.any(x) or gx.all(x) of several")
+    body = traced(body_fun, carries, types, turn)
+    after = [agreed("while_loop", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
+    consts = captures(test, body)
+    out = apply_several(while_, *carries, *consts.values(), cond=test.closed(consts), body=body.closed(consts, after), carries=len(carries),
+                        max_steps=max_steps)
+    return carry_tree.unflatten(list(out[:len(carries)]))
 
 
 def same_tree(what: str, got: tree.TreeDef, want: tree.TreeDef) -> None:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING
 
+from ..core.dtype import i64
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..loop.ir import Branch, Expr, Loop, Plan, Ref, Var
 from ..loop.nest import Nest
 from ..ops.branch import branches_of
+from ..ops.leaf import input_, splat
 from . import context
 from .access import Home
 from .context import Context
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .lower import _Lowering
 
 Lowered = list["Plan | Nest"]
+FOREVER = 1 << 62
 
 
 def scan(low: _Lowering, n: Node, ctx: Context) -> Lowered:
@@ -41,7 +44,32 @@ def scan(low: _Lowering, n: Node, ctx: Context) -> Lowered:
         inside.sink(o, _row(home, t))
     plan = inside.body()
     turn = low.steps((*before, plan, *_moved(low, n, inside, new, finals, ctx)))
-    return [*out, Loop(t.name, length, turn, reverse)] if length else out
+    limit = Ref(given[xs].region, given[xs].start) if n.attrs.get("bounded") else None
+    return [*out, Loop(t.name, length, turn, reverse, limit)] if length else out
+
+
+def while_(low: _Lowering, n: Node, ctx: Context) -> Lowered:
+    """A loop that looks, before each turn, at what the question left; it is asked before the first and at the end of each."""
+    body, carries, most = n.attrs["body"], n.attrs["carries"], n.attrs.get("max_steps")
+    finals, histories, count = low.items[n][:carries], low.items[n][carries:-1], low.items[n][-1]
+    out = _copied(low, n, n.inputs[:carries], finals, ctx)
+    given = [_row_major(low, x, ctx, out, n) for x in n.inputs[carries:]]
+    asking = low.inside(n.attrs["cond"], (*finals, *given))
+    go = low.arena(asking.graph.outputs[0].tensor, "go", ())
+    asking.sink(asking.graph.outputs[0], go)
+    ask, t = asking.body(), _variable(low)
+    inside = low.inside(body, (*finals, *given))
+    before = _kept(low, n, inside, finals, histories, carries, t, ctx)
+    new = _beside(low, inside, body.outputs, finals)
+    plan = inside.body()
+    after = _moved(low, n, inside, new, finals, ctx)
+    if any(g.attrs["index"] == len(low.items[n]) - 1 for g in low.gets.get(n, ())):
+        turns = input_(name="turns", shape=(), dtype=i64)
+        inside.homes[turns] = count
+        out += _copied(low, n, [splat(0, turns)], [count], ctx)
+        after += _copied(low, n, [turns + 1], [count], replace(ctx, homes=inside.homes))
+    turn = low.steps((*before, plan, *after, ask))
+    return [*out, ask, Loop(t.name, FOREVER if most is None else most, turn, go=Ref(go.region))] if most != 0 else out
 
 
 def cond(low: _Lowering, n: Node, ctx: Context) -> Lowered:
@@ -57,7 +85,7 @@ def cond(low: _Lowering, n: Node, ctx: Context) -> Lowered:
     return [*out, Branch(Ref(which.region, which.start), tuple(plans))]
 
 
-LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "cond": cond}
+LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "while": while_, "cond": cond}
 
 # ---- carries and rows ------------------------------------------------------------------------------------------------------------
 

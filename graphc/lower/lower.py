@@ -268,5 +268,5 @@ def dim_names(size: str) -> frozenset[str]:
 
 
 def _checks(n: Node) -> bool:
-    """Can computing this node fail?"""
-    return n.op.name == "check_index" or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))
+    """Can computing this node fail? A loop of no known length does when a signal ends it."""
+    return n.op.name in ("check_index", "while") or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))

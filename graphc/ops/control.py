@@ -1,11 +1,15 @@
-"""Control flow as graph: a loop is one node that holds its closed body."""
+"""Control flow as graph: a loop is one node that holds its closed body.
+
+A `bounded` scan makes only as many of its `length` steps as its first constant says; rows of its stacked results beyond mean nothing, and nobody reads
+them. It is what the reverse mode of a loop that ended early is made of (`loop`).
+"""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..core.dtype import f64
+from ..core.dtype import f64, i64
 from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType, Type
 from ..ir.node import Graph, Node
@@ -16,8 +20,10 @@ from .leaf import input_, zeros
 from .tuples import get
 
 
-def _scan_type(*types: Type, body: Graph, carries: int, xs: int, length: int, reverse: bool = False) -> TupleType:
+def _scan_type(*types: Type, body: Graph, carries: int, xs: int, length: int, reverse: bool = False, bounded: bool = False) -> TupleType:
     """The carries'; the body's other results with `length` in front; the carries' with `length` in front."""
+    if bounded and (len(types) <= carries + xs or types[carries + xs] != TensorType((), i64)):
+        raise GraphError("scan: a bounded one takes the number of its steps, an i64, behind the slices")
     if len(types) != len(body.inputs):
         raise GraphError(f"scan: the body takes {len(body.inputs)} values, got {len(types)}")
     if body.states or body.effects:
@@ -39,12 +45,13 @@ def _scan_type(*types: Type, body: Graph, carries: int, xs: int, length: int, re
     return TupleType((*init, *stacked, *histories))
 
 
-def _scan(*arrays: Array, body: Graph, carries: int, xs: int, length: int, reverse: bool = False,
+def _scan(*arrays: Array, body: Graph, carries: int, xs: int, length: int, reverse: bool = False, bounded: bool = False,
           evaluate: Callable[[Graph, Sequence[Array]], list[Array]]) -> tuple[Array, ...]:
     carry, consts = list(arrays[:carries]), arrays[carries + xs:]
-    ys = [np.empty((length, *o.tensor.static_shape), o.tensor.dtype.numpy) for o in body.outputs[carries:]]
-    histories = [np.empty((length, *c.shape), c.dtype) for c in carry]
-    for t in reversed(range(length)) if reverse else range(length):
+    ys = [np.zeros((length, *o.tensor.static_shape), o.tensor.dtype.numpy) for o in body.outputs[carries:]]
+    histories = [np.zeros((length, *c.shape), c.dtype) for c in carry]
+    steps = range(max(0, min(length, int(arrays[carries + xs]))) if bounded else length)
+    for t in reversed(steps) if reverse else steps:
         for h, c in zip(histories, carry):
             h[t] = c
         out = evaluate(body, [*carry, *(x[t] for x in arrays[carries:carries + xs]), *consts])
@@ -54,8 +61,8 @@ def _scan(*arrays: Array, body: Graph, carries: int, xs: int, length: int, rever
     return (*carry, *ys, *histories)
 
 
-def _scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph, carries: int, xs: int, length: int, reverse: bool = False,
-              pullback: Callable[..., tuple[Node, ...]]) -> tuple[Node | None, ...]:
+def scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph, carries: int, xs: int, length: int, reverse: bool = False,
+             bounded: bool = False, pullback: Callable[..., tuple[Node, ...]]) -> tuple[Node | None, ...]:
     """The scan run backwards: its carries are the cotangents of the carries and, summed up, of the constants.
 
     At step t the body's inputs are at hand again: the carries from their history (an extra result of every scan, free where nobody reads it).
@@ -97,7 +104,7 @@ def _scan_vjp(g: tuple[Node | None, ...], y: Node, *operands: Node, body: Graph,
     start = [given(finals[k], operands[k]) for k in cs] + [zeros(operands[k]) for k in ks]
     slices = [get(y, index=carries + n_ys + k) for k in range(carries)] + list(operands[carries:carries + xs])
     slices += [v for k in used_ys if (v := ys[k]) is not None] + [v for k in used_hists if (v := hists[k]) is not None]
-    out = scan(*start, *slices, *operands[carries + xs:], body=back, carries=len(start), xs=len(slices), length=length, reverse=not reverse)
+    out = scan(*start, *slices, *operands[carries + xs:], body=back, carries=len(start), xs=len(slices), length=length, reverse=not reverse, bounded=bounded)
     result: list[Node | None] = [None] * len(operands)
     for at, k in enumerate((*cs, *ks, *es)):
         result[k] = get(out, index=at)
@@ -114,5 +121,5 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
 
 
 _doc = "body over the first axis: carries go round, slices go in, results are stacked. Gives (last carries, stacked results, carries before each step)"
-scan: Op = register(Op("scan", "control", _scan_type, _scan, _scan_vjp, _doc, _samples, engine=True))
+scan: Op = register(Op("scan", "control", _scan_type, _scan, scan_vjp, _doc, _samples, engine=True))
 

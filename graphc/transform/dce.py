@@ -9,6 +9,7 @@ from ..ir.node import NOWHERE, Graph, Node, Recorder, recording
 from ..ir.walk import topo
 from ..ops.branch import attributes, branches_of, cond
 from ..ops.control import scan
+from ..ops.loop import while_
 from ..ops.tuples import get
 
 
@@ -107,7 +108,7 @@ def _living_scan(n: Node, read: set[int]) -> Living:
     c, total = n.attrs["carries"], len(body.outputs)
     outputs = {k for k in range(total) if k in read} | {k for k in range(c) if total + k in read}
     while True:
-        operands = _reached(body, outputs)
+        operands = _reached(body, outputs) | ({c + n.attrs["xs"]} if n.attrs.get("bounded") else set())
         more = outputs | {k for k in operands if k < c}
         if more == outputs:
             return Living(sorted(outputs), sorted(operands | {k for k in outputs if k < c}))
@@ -126,6 +127,34 @@ def _pruned_scan(n: Node, part: Living, inputs: tuple[Node, ...]) -> tuple[Node,
     return new, places
 
 
+# ---- while: what the question reads lives too --------------------------------------------------------------------------------------------
+
+
+def _living_while(n: Node, read: set[int]) -> Living:
+    c, bounded = n.attrs["carries"], n.attrs.get("max_steps") is not None
+    always = _reached(n.attrs["cond"], (0,))
+    carries = {k for k in range(c) if k in read or (bounded and c + k in read) or k in always}
+    while True:
+        operands = always | _reached(n.attrs["body"], carries) | carries
+        more = {k for k in operands if k < c}
+        if more == carries:
+            return Living(sorted(carries), sorted(operands))
+        carries = more
+
+
+def _pruned_while(n: Node, part: Living, inputs: tuple[Node, ...]) -> tuple[Node, dict[int, int]]:
+    c, bounded = n.attrs["carries"], n.attrs.get("max_steps") is not None
+    body, test = _body(n.attrs["body"], part), _body(n.attrs["cond"], Living([0], part.operands))
+    if body is n.attrs["body"] and test is n.attrs["cond"]:
+        return _same(n, inputs)
+    carries = len(part.outputs)
+    places = {k: at for at, k in enumerate(part.outputs)}
+    if bounded:
+        places |= {c + k: carries + at for at, k in enumerate(part.outputs)}
+    places[(1 + bounded) * c] = (1 + bounded) * carries
+    return while_(*inputs, **{**n.attrs, "cond": test, "body": body, "carries": carries}), places
+
+
 # ---- cond: what any branch reads lives ---------------------------------------------------------------------------------------------------
 
 
@@ -142,4 +171,4 @@ def _pruned_cond(n: Node, part: Living, inputs: tuple[Node, ...]) -> tuple[Node,
     return cond(*inputs, **attributes(branches)), {k: at for at, k in enumerate(part.outputs)}
 
 
-RULES = {scan: Rule(_living_scan, _pruned_scan), cond: Rule(_living_cond, _pruned_cond)}
+RULES = {scan: Rule(_living_scan, _pruned_scan), while_: Rule(_living_while, _pruned_while), cond: Rule(_living_cond, _pruned_cond)}

@@ -9,6 +9,7 @@ from ..ir.walk import substitute
 from ..ops.branch import attributes, branches_of, cond
 from ..ops.control import scan
 from ..ops.leaf import input_, zeros
+from ..ops.loop import while_
 from ..ops.tuples import get
 
 Tangent = Node | None                                   # None is zero
@@ -88,4 +89,37 @@ def _scan(n: Node, ts: Tangents, push: Push) -> Written:
     return tuple(get(new, index=k) for k in old), tuple(get(new, index=at[k]) if k in at else None for k in range(len(old)))
 
 
-BODIES: dict[object, Callable[[Node, Tangents, Push], Written]] = {scan: _scan, cond: _cond}
+def _while(n: Node, ts: Tangents, push: Push) -> Written:
+    """The loop with tangents beside the carries that move; they have no say in how long it goes on."""
+    body, test, carries = n.attrs["body"], n.attrs["cond"], n.attrs["carries"]
+    inputs, outs = _inside(body)
+    moving = [t is not None for t in ts]
+    while True:
+        seeds = {k: _seed(i) for k, i in enumerate(inputs) if moving[k]}
+        values, slopes = push(outs, {inputs[k]: s for k, s in seeds.items()})
+        late = [k for k in range(carries) if slopes[k] is not None and not moving[k]]
+        if not late:
+            break
+        for k in late:
+            moving[k] = True
+    cs, ks = ([k for k in r if moving[k]] for r in (range(carries), range(carries, len(ts))))
+
+    def beside(all_: Sequence[Node], others: Callable[[int], Node]) -> tuple[Node, ...]:
+        """Carries, their tangents, constants, theirs."""
+        return (*all_[:carries], *map(others, cs), *all_[carries:], *map(others, ks))
+
+    leaves = beside(inputs, seeds.__getitem__)
+    forward = Graph(leaves, (*values, *(_or_zero(slopes[k], outs[k]) for k in cs)), name=f"{body.name}_forward")
+    question = Graph(leaves, substitute(test.outputs, dict(zip(test.inputs, inputs))), name=test.name)
+    both = carries + len(cs)
+    new = while_(*beside(n.inputs, lambda k: _or_zero(ts[k], n.inputs[k])), **{**n.attrs, "cond": question, "body": forward, "carries": both})
+    # its results: carries, their tangents, with max_steps the histories of both, the count
+    kept = n.attrs.get("max_steps") is not None
+    old = (*range(carries), *(range(both, both + carries) if kept else ()), 2 * both if kept else both)
+    at = {k: carries + j for j, k in enumerate(cs)}
+    if kept:
+        at |= {carries + k: both + carries + j for j, k in enumerate(cs)}
+    return tuple(get(new, index=k) for k in old), tuple(get(new, index=at[k]) if k in at else None for k in range(len(old)))
+
+
+BODIES: dict[object, Callable[[Node, Tangents, Push], Written]] = {scan: _scan, cond: _cond, while_: _while}

@@ -20,6 +20,7 @@ from ..interp.numpy import run as oracle
 from ..ir.journal import Journal
 from ..ir.node import Graph
 from ..ir.verify import verify
+from ..ir.walk import all_nodes
 from ..ops.call import inline
 from .cse import cse
 from .dce import dce
@@ -75,6 +76,8 @@ def choose(names: Sequence[str], passes: Sequence[Pass] = PASSES) -> list[Pass]:
 
 def check(name: str, before: Graph, after: Graph, seed: int = 0) -> None:
     """Raise GraphError unless both graphs give the same on random inputs."""
+    if any(n.op.name == "while" and n.attrs.get("max_steps") is None for n in all_nodes(before)):
+        return                                          # on random inputs such a loop may have no end
     try:
         arrays = random_inputs(before, seed)
         n = len(before.inputs)

@@ -24,6 +24,7 @@ from ..ops.check import known
 from ..ops.control import scan
 from ..ops.elementwise import cast, maximum, minimum, stop_gradient
 from ..ops.leaf import input_, iota, splat
+from ..ops.loop import while_
 from ..ops.tuples import get
 from ..ops.window import fold, window
 from . import vmap_calls, vmap_control
@@ -203,5 +204,6 @@ RULES: dict[Op, Rule] = {
     index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
     barrier: _barrier,
 }
-BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, **dict.fromkeys((custom_vjp, custom_jvp, remat), vmap_calls.call_)}
+BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, while_: vmap_control.while_loop,
+                          **dict.fromkeys((custom_vjp, custom_jvp, remat), vmap_calls.call_)}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..core.dims import Size
+from ..core.dtype import i64
 from ..ir.node import Graph, Node
 from ..ops import movement
 from ..ops.branch import attributes, branches_of, cond
 from ..ops.control import scan
-from ..ops.elementwise import le, where
-from ..ops.leaf import input_, splat
+from ..ops.elementwise import cast, le, lt, where
+from ..ops.leaf import input_, iota, splat
+from ..ops.loop import while_
+from ..ops.reduce import reduce_max
 from ..ops.tuples import get
 
 Results = tuple[tuple[Node, bool], ...]                 # of an op with several results: each with or without the batch axis
@@ -72,27 +75,66 @@ def cond_(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Siz
     return tuple((get(new, index=k), m) for k, m in enumerate(late))
 
 
-def scan_(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size, push: Push) -> Results:
-    """One loop over the steps, its body batched. A carry has the batch axis if it starts so or, a step later, has become so."""
-    body: Graph = node.attrs["body"]
-    carries, xs = node.attrs["carries"], node.attrs["xs"]
-    each = list(moving)
+def _settled(body: Graph, carries: int, each: list[bool], n: Size, push: Push) -> tuple[list[Node], Results]:
+    """Leaves and outputs of a loop's body. A carry has the batch axis if it starts so or, a step later, has become so: `each` says so then."""
     while True:
         leaves = _given(body, each, n)
         outs = _pushed(body.outputs, body.inputs, leaves, each, n, push)
         late = [k for k in range(carries) if outs[k][1] and not each[k]]
         if not late:
-            break
+            return leaves, outs
         for k in late:
             each[k] = True
+
+
+def scan_(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size, push: Push) -> Results:
+    """One loop over the steps, its body batched."""
+    body: Graph = node.attrs["body"]
+    carries, xs, each = node.attrs["carries"], node.attrs["xs"], list(moving)
+    apart = node.attrs.get("bounded", False) and moving[carries + xs]   # each example makes steps of a number of its own
+    if apart:
+        each[:carries] = [True] * carries
+    leaves, outs = _settled(body, carries, each, n, push)
     out_each = [each[k] if k < carries else m for k, (_, m) in enumerate(outs)]
+    results = _as(outs, out_each, n)
     operands = [spread(i, n) if e and not m else i for i, m, e in zip(inputs, moving, each)]
     for k in range(carries, carries + xs):
         if moving[k]:
             operands[k] = from_front(operands[k], 1)                    # the steps first, then the examples
-    new = scan(*operands, **{**node.attrs, "body": Graph(tuple(leaves), _as(outs, out_each, n), name=body.name)})
-    results: list[tuple[Node, bool]] = []
-    for k, e in enumerate([*out_each, *each[:carries]]):
-        item = get(new, index=k)
-        results.append((to_front(item, 1) if e and k >= carries else item, e))
-    return tuple(results)
+    if apart:                                                           # as many steps as the longest, in which those that are through stand still
+        counts, most, length = operands[carries + xs], leaves[carries + xs], node.attrs["length"]
+        t, longest = (input_(name=name, shape=(), dtype=i64) for name in ("t", "longest"))
+        here = lt(movement.broadcast(t, shape=(n,), axes=(0,)), most)
+        results = (*(chosen(here, new, old) for new, old in zip(results[:carries], leaves)), *results[carries:])
+        leaves[carries + xs:carries + xs] = [t, longest]
+        operands[carries + xs:carries + xs] = [iota(shape=(length,), dtype=i64, axis=0), reduce_max(counts, axes=(0,))]
+        xs += 1
+    new = scan(*operands, **{**node.attrs, "body": Graph(tuple(leaves), results, name=body.name), "xs": xs})
+    return tuple((to_front(item, 1) if e and k >= carries else item, e)
+                 for k, e in enumerate([*out_each, *each[:carries]]) for item in (get(new, index=k),))
+
+
+def while_loop(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size, push: Push) -> Results:
+    """One loop for all examples: until the last is through, and the others stand still meanwhile."""
+    body, test, carries, each = node.attrs["body"], node.attrs["cond"], node.attrs["carries"], list(moving)
+    while True:
+        leaves, outs = _settled(body, carries, each, n, push)
+        ((goes_on, apart),) = _pushed(test.outputs, test.inputs, leaves, each, n, push)
+        if not apart or all(each[:carries]):
+            break
+        each[:carries] = [True] * carries
+    results, operands, total = _as(outs, each[:carries], n), [spread(i, n) if e and not m else i for i, m, e in zip(inputs, moving, each)], carries
+    question = goes_on
+    if apart:                                                           # a carry more: how many turns each example makes
+        count = input_(name="turns", shape=(n,), dtype=i64)
+        results = (*(chosen(goes_on, new, old) for new, old in zip(results, leaves)), count + cast(goes_on, dtype=i64))
+        question, total = reduce_max(goes_on, axes=(0,)), carries + 1
+        leaves[carries:carries] = [count]
+        operands[carries:carries] = [splat(0, count)]
+    new = while_(*operands, **{**node.attrs, "body": Graph(tuple(leaves), results, name=body.name), "carries": total,
+                               "cond": Graph(tuple(leaves), (question,), name=test.name)})
+    out = [(get(new, index=k), each[k]) for k in range(carries)]
+    if node.attrs.get("max_steps") is not None:
+        out += [(to_front(get(new, index=total + k), 1) if each[k] else get(new, index=total + k), each[k]) for k in range(carries)]
+    turns = carries if apart else total if node.attrs.get("max_steps") is None else 2 * total
+    return (*out, (get(new, index=turns), apart))

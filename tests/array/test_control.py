@@ -170,6 +170,16 @@ ERRORS: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: gx.scan(lambda c, x: (c, None), 0.0, length=3, checkpoint="log"), "checkpoint is 'log'", "sqrt"),
     (lambda: gx.scan(lambda c, x: (c, None), 0.0, length=3, checkpoint=2, unroll=2), "unroll and checkpoint together", "in the body"),
     (lambda: gx.fori_loop(0, 2.5, lambda i, c: c, 0.0), "upper is float", ""),
+    (lambda: gx.fori_loop(0, gx.ones(2), lambda i, c: c, 0.0), r"upper is f32\[2\], not an integer", ""),
+    (lambda: gx.fori_loop(0, gx.tensor(2), lambda i, c: c, 0.0, unroll=2), "whose bounds are tensors", "Python integers"),
+    (lambda: gx.while_loop(lambda c: c, lambda c: c, 0.0), r"cond_fun returns f32\[\], not one bool", "gx.any"),
+    (lambda: gx.while_loop(lambda c: c > 0, lambda c: c, gx.ones(2)), r"cond_fun returns bool\[2\], not one bool", "gx.any"),
+    (lambda: gx.while_loop(lambda c: (c > 0, 1), lambda c: c, 0.0), "cond_fun returns a tree", "gx.any"),
+    (lambda: gx.while_loop(lambda c: c[0] > 0, lambda c: c[0], (0.0, 1)), "carry of another structure", "same containers"),
+    (lambda: gx.while_loop(lambda c: c[1] > 0, lambda c: (c[0], c[1] * 0.5), (0.0, 1)), r"carry\[1\] starts as i64\[\] and becomes f32\[\]", "astype"),
+    (lambda: gx.while_loop(lambda c: c > 0, lambda c: c, 1.0, max_steps=-1), "max_steps is -1", "None"),
+    (lambda: gx.grad(lambda x: gx.while_loop(lambda c: c < 5, lambda c: c * 2, x))(1.0), "no reverse mode without max_steps", r"max_steps=N"),
+    (lambda: gx.grad(lambda x: gx.fori_loop(0, gx.tensor(3), lambda i, c: c * x, x))(1.0), "no reverse mode without max_steps", r"max_steps=N"),
     (lambda: gx.fori_loop(0, 2, lambda i, c: (c, c), 0.0), "another structure", ""),
 ]
 
