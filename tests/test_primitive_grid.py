@@ -26,7 +26,7 @@ from graphc.interp.numpy import run
 from graphc.ir.node import Graph, Node
 from graphc.ir.op import REGISTRY
 from graphc.llvm.detect import host
-from graphc.ops.leaf import input_
+from graphc.ops.leaf import const, input_
 from graphc.ops.tuples import get
 from graphc.ops.window import positions
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..core.errors import GraphError
+from ..core.loc import user_loc
 from ..core.types import TensorType, TupleType
 from ..ir.node import Info, Node, recorder
 from ..ir.walk import topo
@@ -62,12 +63,20 @@ def _pull(n: Node, g: Node | None, items: dict[int, Node] | None) -> tuple[Node 
     if rule == "zero":
         return (None,) * len(n.inputs)
     if rule is None:
-        rec = recorder()
-        at = ", ".join(sorted(map(str, rec.here.locs))) if rec else None
-        raise GraphError(f"{n.op} has no derivative", op=n.op, at=at, fix="stop_gradient(x) where none is meant, or give the op a vjp")
+        raise GraphError(f"{n.op} has no derivative", op=n.op, at=_line(), fix="stop_gradient(x) where none is meant, or give the op a vjp")
     whole = g if isinstance(n.type, TensorType) else tuple((items or {}).get(k) for k in range(len(n.type.items))) if isinstance(n.type, TupleType) else None
     extra = {"pullback": vjp} if n.op.engine else {}
-    return rule(whole, n, *n.inputs, **n.attrs, **extra)
+    try:
+        return rule(whole, n, *n.inputs, **n.attrs, **extra)
+    except GraphError as e:
+        e.at = e.at or _line()
+        raise
+
+
+def _line() -> str | None:
+    """Where the user wrote the node that is being differentiated; eagerly, where the derivative is asked for."""
+    rec = recorder()
+    return (", ".join(sorted(map(str, rec.here.locs))) if rec else "") or str(user_loc() or "") or None
 
 
 def _smooth(n: Node) -> bool:
