@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.dtype import f64
 from ..core.errors import GraphError
+from ..core.loc import user_loc
 from ..core.types import TensorType, TupleType, Type
 from ..ir.node import NOWHERE, Graph, Info, Node, Recorder, recorder, recording
 from ..ir.op import Op, Sample, register
@@ -203,7 +204,7 @@ def linear_or_refuse(rule: str, name: str, results: Sequence[Node], names: Seque
     if not set(names).isdisjoint(topo(results, stop=ends)):
         what, other = ("tangents", "reverse") if rule == "forward" else ("cotangents", "forward")
         op = "custom_jvp" if rule == "forward" else "custom_vjp"
-        raise GraphError(f"the {rule} rule of {name} is not linear in the {what}, so it has no {other} mode", op=op,
+        raise GraphError(f"the {rule} rule of {name} is not linear in the {what}, so it has no {other} mode", op=op, at=user_loc(),
                          why=f"{other} mode is the transpose of the rule, and only what is linear has one",
                          fix="gx.custom_vjp, with a rule for reverse mode" if rule == "forward" else "gx.custom_jvp, with a rule for forward mode")
 

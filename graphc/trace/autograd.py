@@ -26,7 +26,7 @@ from .tape import current, eager, enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, grad_is_inside, provide_gradients
 from .tracer import GradEntry, Tracer, phase
 
-__all__ = ["Function", "FunctionCtx", "backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "Variable", "backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "once_differentiable"]
 
 
 def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
@@ -116,6 +116,12 @@ def _batched_grad(outs: Sequence[Tensor], ins: Sequence[Tensor], grads: Any, cre
         slopes = batched(vjp(nodes, one, wrt), dict(zip(one, cotangents)), n)
         found = derived(slopes, create_graph)
     return tuple(g if w in reached or materialize else None for g, w in zip(found, wrt))
+
+
+def Variable(data: Any, requires_grad: bool = False) -> Tensor:
+    """The tensor itself, asking for a gradient if told to. In torch a Variable has been a Tensor since 0.4; old scripts still say it."""
+    t = data if isinstance(data, Tensor) else from_array(data)
+    return t.requires_grad_() if requires_grad else t
 
 
 def _sequence(x: Tensor | Sequence[Tensor]) -> list[Tensor]:

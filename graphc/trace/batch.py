@@ -96,6 +96,8 @@ def _prefix(what: str, axes: Axes, treedef: tree.TreeDef) -> list[Any]:
         parts = [axes[k] for k in treedef.keys]
     elif isinstance(axes, (tuple, list)) and treedef.kind is not None and len(axes) == len(treedef.children) and not issubclass(treedef.kind, dict):
         parts = list(axes)
+    elif treedef.keys and type(axes) is treedef.kind and not isinstance(axes, dict):      # a dataclass
+        parts = [getattr(axes, k) for k in treedef.keys]
     else:
         raise GraphError(f"vmap: {what} has {axes!r} where there is {_kind(treedef)}", op="vmap", at=user_loc(),
                          why="it is an int, None, or a tree of them that begins like what it speaks of")

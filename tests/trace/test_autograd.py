@@ -412,3 +412,12 @@ def test_a_hook_that_nobody_would_call_is_refused(run: Any) -> None:
         return y.sum()
     with pytest.raises(gx.GraphError, match=r"retain_grad on .* inside of a body"):
         run(lambda: gx.grad(lambda x: gx.vmap(retained)(x).sum())(xs))
+
+
+def test_variable_is_the_tensor() -> None:
+    w = gx.tensor([1.0])
+    assert gx.autograd.Variable(w) is w
+    assert not w.requires_grad
+    assert gx.autograd.Variable(w, requires_grad=True) is w
+    assert w.requires_grad
+    assert gx.autograd.Variable(np.ones(2)).shape == (2,)
