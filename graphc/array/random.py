@@ -26,7 +26,8 @@ from ..trace.broadcast import as_shape, as_tensor, axis_index, broadcast_shapes,
 from ..trace.tensor import Tensor
 from .creation import arange
 from .dtypes import astype
-from .elementwise import ceil, clip, exp, log, log1p, maximum, ndtr, remainder, sqrt, tan, where
+from .elementwise import ceil, clip, exp, log, log1p, maximum, ndtr, remainder, sqrt, tan
+from .gammas import log_gamma_number
 from .indexing import take, take_along_axis
 from .manipulation import broadcast_to, reshape, stack
 from .searching import searchsorted
@@ -305,42 +306,24 @@ def _parameter(name: str, key: Any, b: Any, shape: Any, dtype: Any) -> tuple[Ten
     return broadcast_to(b, size), exponential(_key(name, key), size, dtype)
 
 
-# ---- by rejection ----------------------------------------------------------------------------------------------------------------------
-
-_ROUNDS = 8                                             # each accepts 95 % or more: one number in 10**10 or fewer is not drawn by then
+# ---- gamma numbers, and what is made of them ---------------------------------------------------------------------------------------------
 
 
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """Density x^(a-1) exp(-x) / Gamma(a) for x > 0, a > 0. A constant to derivatives.
-
-    d v for the first of eight normal numbers n with v = (1 + n / sqrt(9 d))^3 > 0 and log u < n^2 / 2 + d - d v + d log v, d = a - 1/3; for a < 1 that of
-    a + 1 times u^(1/a). (Marsaglia and Tsang, 2000.) One in 10**10 is none of the eight, and is then d.
-    """
+    """Density x^(a-1) exp(-x) / Gamma(a) for x > 0, a > 0. Differentiable in a: the derivative is that of the quantile (`gammas`)."""
     return exp(loggamma(key, a, shape, dtype))
 
 
 def loggamma(key: Any, a: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
     """The logarithm of `gamma`, which is a number where that one underflows: for a small a."""
     dtype = generator.floating(dtype)
-    a = cast(as_tensor(a), dtype).detach()
-    size = a.shape if shape is None else as_shape(shape)
-    a = broadcast_to(a, size)
-    ka, kb, kc = (generator.row(split(_key("gamma", key), 3), k) for k in range(3))
-    d = where(a < 1, a + 1.0, a) - 1.0 / 3.0
-    n = normal(ka, (_ROUNDS, *size), dtype)
-    root = n / (3.0 * sqrt(d)) + 1.0
-    safe = where(root > 0, root, 1.0)
-    logv = log(safe) * 3.0
-    u = _open("gamma", kb, (_ROUNDS, *size), dtype)
-    accepted = (root > 0) & (log(u) < n * n * 0.5 + d - d * safe ** 3 + d * logv)
-    first = argmax(cast(accepted, i64), axis=0, keepdims=True)
-    chosen = where(take_along_axis(accepted, first, axis=0), take_along_axis(logv, first, axis=0), 0.0)
-    boost = where(a < 1, log(_open("gamma", kc, size, dtype)) / maximum(a, _tiny(dtype)), 0.0)
-    return (reshape(chosen, size) + log(d) + boost).detach()
+    a = cast(as_tensor(a), dtype)
+    out: Tensor = log_gamma_number(broadcast_to(a, a.shape if shape is None else as_shape(shape)), _key("gamma", key))
+    return out
 
 
 def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """Density proportional to x^(a-1) (1-x)^(b-1) in (0, 1): x / (x + y) of two gamma numbers. A constant to derivatives."""
+    """Density proportional to x^(a-1) (1-x)^(b-1) in (0, 1): x / (x + y) of two gamma numbers. Differentiable in both."""
     ta, tb = as_tensor(a), as_tensor(b)
     size = broadcast_shapes("beta", [ta, tb]) if shape is None else as_shape(shape)
     ka, kb = split(_key("beta", key))
@@ -348,7 +331,7 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = f32) -> Tenso
 
 
 def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """Positive numbers with sum 1 along the last axis, gamma numbers of alpha over their sum. A constant to derivatives.
+    """Positive numbers with sum 1 along the last axis, gamma numbers of alpha over their sum. Differentiable in alpha.
 
     shape: that of the result without its last axis; by default alpha's.
     """
@@ -360,12 +343,12 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = f32) -> Tens
 
 
 def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """The sum of the squares of df normal numbers. A constant to derivatives."""
+    """The sum of the squares of df normal numbers. Differentiable in df."""
     return gamma(key, as_tensor(df) * 0.5, shape, dtype) * 2.0
 
 
 def t(key: Any, df: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """Student's t of df degrees of freedom: a normal number over the root of a mean of squares of df others. A constant to derivatives."""
+    """Student's t of df degrees of freedom: a normal number over the root of a mean of squares of df others. Differentiable in df."""
     ka, kb = split(_key("t", key))
     g = chisquare(kb, df, shape, dtype)
     return normal(ka, g.shape, dtype) * sqrt(_cast(df, g.dtype) / g)

@@ -13,6 +13,7 @@ import pytest
 
 import graphc as gx
 from graphc import random
+from graphc.array.gammas import slope
 
 N = 20_000
 KEY = random.key(17)
@@ -232,8 +233,52 @@ def test_derivatives_by_the_parameters(name: str) -> None:
         assert g.item() == pytest.approx((up - down) / (2 * eps), rel=1e-6)
 
 
-def test_gamma_is_a_constant_to_derivatives() -> None:
-    assert gx.grad(lambda a: random.gamma(KEY, a, (5,)).sum())(gx.asarray(2.0)).item() == 0.0
+def _incomplete_gamma(a: float, x: float) -> float:
+    """The distribution function of a gamma number: x^a e^-x / Gamma(a + 1) times the sum of x^n / ((a + 1) ... (a + n))."""
+    term = total = 1.0
+    n = 0
+    while term > 1e-17 * total:
+        n += 1
+        term *= x / (a + n)
+        total += term
+    return math.exp(a * math.log(x) - x - math.lgamma(a + 1)) * total
+
+
+@pytest.mark.parametrize("a", [0.1, 0.5, 1.0, 3.0, 20.0])
+def test_gamma_moves_with_its_parameter_as_its_quantile_does(a: float) -> None:
+    """dF/da + F' dx/da = 0 along a number that keeps its place in the distribution."""
+    x = random.gamma(KEY, np.full(40, a)).numpy().astype(np.float64)
+    x = x[x > 1e-6]
+    z = np.log(x)
+    h = 1e-5
+    by_a = np.array([(_incomplete_gamma(a + h, v) - _incomplete_gamma(a - h, v)) / (2 * h) for v in x])
+    density = np.exp((a - 1) * z - x - math.lgamma(a))
+    for got in (slope(gx.full(x.shape, a, dtype=gx.float64), gx.asarray(z)).numpy(), gx.compile(slope)(np.full(x.shape, a), z)):
+        np.testing.assert_allclose(density * x * got, -by_a, rtol=1e-5, atol=1e-9)
+
+
+def test_derivatives_of_gamma_numbers() -> None:
+    """On the average x moves by 1, x^2 by 2 a + 1; in reverse, forward, batched, and twice."""
+    first = gx.compile(gx.grad(lambda a: random.gamma(KEY, a, (N,)).mean()))
+    for a in (0.3, 2.5):
+        assert first(np.float32(a)) == pytest.approx(1.0, abs=0.05)
+        assert gx.grad(lambda a: (random.gamma(KEY, a, (2000,)) ** 2).mean())(gx.asarray(a)).item() == pytest.approx(2 * a + 1, rel=0.15)
+    at = gx.asarray(np.array([0.5, 2.0]))
+    value, along = gx.jvp(lambda a: random.gamma(KEY, a, dtype=gx.float64), (at,), (gx.ones_like(at),))
+    back = gx.grad(lambda a: random.gamma(KEY, a, dtype=gx.float64).sum())(at)
+    np.testing.assert_allclose(along.numpy(), back.numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(value.numpy(), random.gamma(KEY, at, dtype=gx.float64).numpy())
+    keys = random.split(KEY, 3)
+    each = gx.vmap(lambda k: gx.grad(lambda a: random.gamma(k, a, dtype=gx.float64).sum())(at))(keys)
+    want = [gx.grad(lambda a, k=k: random.gamma(k, a, dtype=gx.float64).sum())(at).numpy() for k in keys]
+    np.testing.assert_allclose(each.numpy(), want, rtol=1e-12)
+    curve = gx.grad(lambda b: gx.grad(lambda a: random.loggamma(KEY, a, dtype=gx.float64).sum())(b).sum())(at).numpy()
+    z = random.loggamma(KEY, at, dtype=gx.float64).numpy()
+    eps = 1e-5                                          # the slope's own slope along the curve that the number moves on
+    ahead, behind = (slope(at + s * eps, gx.asarray(z) + s * eps * slope(at, gx.asarray(z))).numpy() for s in (1, -1))
+    np.testing.assert_allclose(curve, (ahead - behind) / (2 * eps), rtol=1e-4)
+    for f in (lambda a: random.beta(KEY, a, 2.0, (9,)).sum(), lambda a: random.dirichlet(KEY, gx.stack([a, a + 1]))[0], lambda a: random.t(KEY, a, (9,)).sum()):
+        assert np.isfinite(gx.grad(f)(gx.asarray(1.5)).item())
 
 
 # ---- quantiles -----------------------------------------------------------------------------------------------------------------------
