@@ -156,7 +156,7 @@ def matmul_schedule(s: Stmt, m: str, n: str, k: tuple[str, ...], target: Target,
     Lanes go along n, along m, or along k with partial sums, whichever is estimated to take the fewest cycles; an operand that is not contiguous
     along the lanes, or too large, is packed. The order of every sum depends on shape, dtype and target alone. A missing axis is "".
     """
-    if not m and not n:
+    if all(loop_of(s, x).hi == Int(1) for x in (m, n) if x):
         return reduce_schedule(s, (), k, target)
     if not m or not n:                                          # a matrix and a vector: an axis of one
         have, one = m or n, f"{m or n}_one"

@@ -39,8 +39,15 @@ class Home:
     start: Expr = ORIGIN
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """The order as kernels see it: axes of size 1 in front of a symbolic one go behind it. The bytes are the same."""
+        shape = self.type.shape
+        k = next((k for k, a in enumerate(self.order) if shape[a] != 1), 0)
+        return (*self.order[k:], *self.order[:k]) if k and isinstance(shape[self.order[k]], Dim) else self.order
+
+    @property
     def physical(self) -> tuple[Size, ...]:
-        return tuple(self.type.shape[a] for a in self.order)
+        return tuple(self.type.shape[a] for a in self.axes)
 
     def buffer(self, name: str) -> Buffer:
         """As a kernel sees it. A symbolic size must be outermost, so that strides are numbers."""
@@ -68,7 +75,7 @@ class Reader:
 
     def place(self, home: Home, ix: Index) -> tuple[Buffer, Index]:
         """The buffer and the physical index of a logical one."""
-        return self.buffer(home), tuple(ix[a] for a in home.order)
+        return self.buffer(home), tuple(ix[a] for a in home.axes)
 
     def load(self, home: Home, ix: Index) -> Expr:
         buf, at = self.place(home, ix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..core.dims import Size, product
+from ..core.dims import Size, nominal, product
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
@@ -25,6 +25,7 @@ LEAVES = frozenset({"input", "const", "iota", "size", "token"})
 AFFINE = frozenset({"permute", "broadcast", "slice", "flip", "window"})   # an index of the operand is an affine function of the result's
 MOVEMENT = AFFINE | {"reshape", "pad", "concat", "take", "take_along", "put_along_add"}
 
+MANY = 1 << 10                                          # what a symbolic size counts as
 MAX_DEPTH = 48                                          # nodes computed in one another; more would only make text
 MAX_BUFFERS = 24                                        # of one kernel
 
@@ -118,7 +119,7 @@ def needs_memory(n: Node, k: int) -> bool:
         return True
     if name in ("take", "take_along"):                  # computing what few elements are asked for is less than computing all
         base = beneath(x)
-        return k == 0 and base.op.name not in LEAVES and not is_alias(base) and size_of(n) > size_of(x)
+        return k == 0 and base.op.name not in LEAVES and not is_alias(base) and nominal(size_of(n), MANY) > nominal(size_of(x), MANY)
     if name == "reshape":
         return not only_ones(n)
     if name == "barrier":
