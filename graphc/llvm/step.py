@@ -176,10 +176,10 @@ class StepEmitter(Emitter):
         if asks:
             n = self.name("")
             self.polls, together = True, self.team and not self.inside
+            word = self.op("load ptr, ptr " + self.op(f"getelementptr ptr, ptr %table, i64 {self.layout.index('polling')}") + ", align 8")
             if together:                                        # thread 0 asks, and the next barrier ends all
                 self.do(f"br i1 %first, label %ask{n}, label %go{n}")
                 self.lines.append(f"ask{n}:")
-            word = self.op("load ptr, ptr " + self.op(f"getelementptr ptr, ptr %table, i64 {self.layout.index('polling')}") + ", align 8")
             raised = self.fresh(f"call i32 @poll(ptr {word}, ptr %polled)" if self.team else f"call i32 @signals(ptr {word})")
             self.do(f"br i1 {self.fresh(f'icmp eq i32 {raised}, 0')}, label %go{n}, label %stop{n}")
             end = f"go{n}" if together else self.failed
