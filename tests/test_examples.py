@@ -18,6 +18,7 @@ SAYS = {                                                # a line that a reader c
     "05_looking_inside": "%d_loss_d_weight: f32[2,3] = contract(",
     "06_gradient_of_a_gradient": "tanh'''( 0.0) = -2.000000   formula -2.000000",
     "07_formulas": "the force is zero at r = 1.12246   formula 2^(1/6) = 1.12246",
+    "08_loops_that_end": "whose slope by the 1 is 0.534111   formula 0.534111",
 }
 
 
