@@ -15,11 +15,12 @@ the same row in both.
 from __future__ import annotations  # noqa: I001
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
+from ..core.dims import evaluate, parse
 from ..core.target import Target
 from .affine import Form, bounds, mentions, place
 from .chunk import begins, reduces
@@ -42,7 +43,7 @@ PARTIAL = 1 << 14                                               # bytes of a par
 def fuse(items: Sequence[Nest], private: Collection[str], target: Target) -> list[Nest]:
     """The nests, in an order that keeps their meaning, those that share rows put together. `private`: regions that nobody but these nests touches."""
     out: list[Nest] = []
-    for alone, chain, rest in _runs(items, target):
+    for alone, chain, rest in _runs(items, target, View()):
         out += alone
         if chain is not None:
             others = {ref.region.name for n in (*out, *rest) for ref in n.refs}
@@ -62,6 +63,7 @@ class Order:
 
 
 MOST = 1 << 24                                                  # of a symbolic size, beyond which nothing new is looked for
+NOBODYS = 1_000_003                                             # a size that stands for all
 
 
 def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> list[Nest]:
@@ -75,21 +77,23 @@ def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> li
     if not sums or len(dims) > 1:
         return list(items)
     (dim,) = dims
-    loose = [bool(x.sizes) for x in items]
+    texts = {text for x in items for text in x.sizes}
+    bound = [x.bound({dim: NOBODYS}) for x in items]
+    once = View()
     known: dict[int, tuple[int, ...]] = {}
 
     def at(n: int) -> tuple[int, ...]:
         """For each sum the rows of its block, where the dim is n; 0: it is done in one go."""
         if n not in known:
-            bound = [x.bound({dim: n}) if s else x for x, s in zip(items, loose)]
-            found = {id(m.nest): chain.block(target) if len(chain.sizes) == 1 else 0
-                     for _, chain, _ in _runs(bound, target) if chain is not None for m in chain.members if m.total is not None}
+            view = replace(once, numbers={evaluate(parse(text), {dim: NOBODYS}): evaluate(parse(text), {dim: n}) for text in texts})
+            found = {id(m.nest): chain.block(target, view) if len(chain.sizes) == 1 else 0
+                     for _, chain, _ in _runs(bound, target, view) if chain is not None for m in chain.members if m.total is not None}
             known[n] = tuple([found.get(id(bound[k]), 0) for k in sums])
         return known[n]
 
     firsts, n = [1], 1
     while n < MOST:
-        low, high, now = n, 4 * n, at(n)
+        low, high, now = n, 2 * n, at(n)
         if at(high) != now:
             for power in [1 << k for k in range(low.bit_length(), high.bit_length())]:      # where blocks grow
                 for guess in (power - 1, power):
@@ -137,12 +141,35 @@ def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) ->
     return Nest(nest.hint, tuple(buffers), nest.refs, seq(*versions), schedule, (tuple(parts),), nest.origin)
 
 
-def _runs(items: Sequence[Nest], target: Target) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
+@dataclass(frozen=True, slots=True)
+class View:
+    """What has been found about nests, by their ids, which somebody keeps; and what the sizes that they are bound to stand for. Which nests make a chain
+    does not depend on that, so it is found once for all sizes."""
+
+    numbers: Mapping[int, int] = field(default_factory=dict)
+    members: dict[tuple[int, tuple[int, ...]], Member | None] = field(default_factory=dict)
+    chains: dict[tuple[tuple[int, ...], tuple[int, ...]], Chain] = field(default_factory=dict)
+
+    def product(self, sizes: Iterable[int]) -> int:
+        return math.prod([self.numbers.get(n, n) for n in sizes])
+
+    def member(self, nest: Nest, sizes: tuple[int, ...]) -> Member | None:
+        if (id(nest), sizes) not in self.members:
+            self.members[id(nest), sizes] = member(nest, sizes)
+        return self.members[id(nest), sizes]
+
+    def chain(self, nests: Sequence[Nest], sizes: tuple[int, ...]) -> Chain:
+        key = tuple(map(id, nests)), sizes
+        if key not in self.chains:
+            self.chains[key] = _chain(nests, sizes, self)
+        return self.chains[key]
+
+
+def _runs(items: Sequence[Nest], target: Target, view: View) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
     """Nests that stay alone, then a chain of some that do not, and the rest, which the next run goes on with."""
     rest, alone = list(items), list[Nest]()
-    known: Known = {}
     while rest:
-        chain = _longest(rest[:AHEAD], target, known)
+        chain = _longest(rest[:AHEAD], target, view)
         if len(chain.members) < 2:
             alone.append(rest.pop(0))
             continue
@@ -153,9 +180,6 @@ def _runs(items: Sequence[Nest], target: Target) -> Iterator[tuple[list[Nest], C
         yield alone, chain, rest
         alone = []
     yield alone, None, []
-
-
-Known = dict[tuple[int, tuple[int, ...]], "Member | None"]       # by the id of a nest, which somebody keeps, and sizes
 
 
 # ---- what a nest does with rows ----------------------------------------------------------------------------------------------------
@@ -338,37 +362,35 @@ class Chain:
                 found[t.region] = max(found.get(t.region, 0), t.nbytes)
         return sum(found.values())
 
-    def pays(self, target: Target) -> bool:
+    def pays(self, target: Target, view: View) -> bool:
         """Whether the rows would otherwise leave the cache between two nests, and one of them fits."""
         nbytes = self.row_bytes()
-        groups = math.prod(self.sizes[:-1]) if any(m.total for m in self.members) else 1
-        return nbytes * math.prod(self.sizes) > 2 * target.l1 and nbytes <= target.l2 // 4 and groups <= MOST_GROUPS
+        groups = view.product(self.sizes[:-1]) if any(m.total for m in self.members) else 1
+        return nbytes * view.product(self.sizes) > 2 * target.l1 and nbytes <= target.l2 // 4 and groups <= MOST_GROUPS
 
-    def block(self, target: Target) -> int:
+    def block(self, target: Target, view: View) -> int:
         """Rows that go through the nests together: a power of two."""
-        most = min(MOST_ROWS, target.l2 // 8 // max(self.row_bytes(), 1), self.sizes[-1])
+        most = min(MOST_ROWS, target.l2 // 8 // max(self.row_bytes(), 1), view.product(self.sizes[-1:]))
         return 1 << max(0, most.bit_length() - 1)
 
 
-def _longest(nests: Sequence[Nest], target: Target, known: Known) -> Chain:
+def _longest(nests: Sequence[Nest], target: Target, view: View) -> Chain:
     """The chain that starts with the first nest, over as many of its loops as make it longest."""
     first, none = nests[0], Chain(())
     if first.schedule not in (map_schedule, reduce_schedule) or first.sizes:        # symbolic: how many rows there are is not known
         return none
-    if sum(math.prod(map(int, b.shape)) * b.dtype.itemsize for b in first.buffers) <= target.l1 // 2:
+    if sum(view.product(map(int, b.shape)) * b.dtype.itemsize for b in first.buffers) <= target.l1 // 2:
         return none
     outer = tuple(map(size, perfect(first.body, "parallel")))
-    found = [_chain(nests, outer[:p], known) for p in range(len(outer), 0, -1) if -1 not in outer[:p] and math.prod(outer[:p]) > 1]
-    return max((c for c in found if c.pays(target)), key=lambda c: len(c.members), default=none)
+    found = [view.chain(nests, outer[:p]) for p in range(len(outer), 0, -1) if -1 not in outer[:p] and view.product(outer[:p]) > 1]
+    return max((c for c in found if c.pays(target, view)), key=lambda c: len(c.members), default=none)
 
 
-def _chain(nests: Sequence[Nest], sizes: tuple[int, ...], known: Known) -> Chain:
+def _chain(nests: Sequence[Nest], sizes: tuple[int, ...], view: View) -> Chain:
     """The first nest, and all later ones that may join it."""
     chain = Chain(sizes)
     for n in nests:
-        if (id(n), sizes) not in known:
-            known[id(n), sizes] = member(n, sizes)
-        m = known[id(n), sizes]
+        m = view.member(n, sizes)
         if m is not None and (not chain.members or chain.takes(m)):
             chain.add(m)
         elif chain.conflicts(n):
@@ -404,7 +426,7 @@ class _Fused:
     def __init__(self, chain: Chain, private: set[str], target: Target, rows: int = 0, length: Expr | None = None) -> None:
         """With `length`, there are as many rows as that says at run time, in blocks of `rows`."""
         self.chain, self.target, self.sizes = chain, target, chain.sizes
-        self.rows = rows or chain.block(target)
+        self.rows = rows or chain.block(target, View())
         self.private = {r for r in private if self._only_by_row(r)}
         self.buffers: dict[tuple[str, Expr, tuple[int | str, ...]], Buffer] = {}
         self.refs: list[Ref] = []
