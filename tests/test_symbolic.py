@@ -101,7 +101,7 @@ def test_the_bits_of_a_static_compile(name: str) -> None:
     for n in FEW:
         assert same(step(*make(n)), gx.compile(f)(*make(n))), n
     native = step.variants[-1].every
-    for n in (1, 5) if name != "packed matmul" else (2,):                             # the loop interpreter sees the same plan, the oracle the graph as traced
+    for n in (1, 5) if name != "packed matmul" else (2,):   # the loop interpreter, which is slow, sees the same plan, the oracle the graph as traced
         got, want = native.run_loops(make(n), []), oracle.run(native.graph, make(n), double=True)
         for a, b, c in zip(got.outputs, want.outputs, leaves(step(*make(n)))):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
