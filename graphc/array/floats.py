@@ -4,9 +4,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.dtype import f32, f64, i32, i64
+from ..core.errors import GraphError
+from ..core.loc import user_loc
 from ..ops import elementwise as ops
 from ..trace.apply import apply
-from ..trace.broadcast import as_tensor, full, lift, result_dtype, unary, unify
+from ..trace.broadcast import as_tensor, cast, full, lift, result_dtype, unary, unify
 from ..trace.tensor import Tensor
 from .dtypes import floating
 from .elementwise import abs as abs_
@@ -37,12 +39,15 @@ def _pair(name: str, x: Any, y: Any) -> list[Tensor]:
     """Both in one floating dtype and shape."""
     xs = [lift(x), lift(y)]
     dtype = result_dtype(xs)
-    return unify(name, xs, dtype if dtype.is_inexact else f32)
+    if dtype.is_half:
+        raise GraphError(f"{name} does not compute in {dtype}", op=name, at=user_loc(), why="f16 and bf16 are for storage", fix=".astype(gx.float32) first")
+    return unify(name, xs, dtype if dtype.is_float else f32)
 
 
 def signbit(x: Any, /) -> Tensor:
     """Is the sign bit set? That of -0 is, and that of a NaN may be."""
-    return _bits(floating(x)) < 0
+    x = floating(x)
+    return _bits(cast(x, f32) if x.dtype.is_half else x) < 0
 
 
 def copysign(x: Any, y: Any, /) -> Tensor:

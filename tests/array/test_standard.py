@@ -275,6 +275,17 @@ def test_dtype_functions() -> None:
     for name in INTEGERS:
         whole, numpy_whole = gx.iinfo(getattr(gx, name)), np.iinfo(name)
         assert (whole.bits, whole.max, whole.min) == (numpy_whole.bits, numpy_whole.max, numpy_whole.min)
+    for half, eps, most in ((gx.float16, 2.0**-10, 65504.0), (gx.bfloat16, 2.0**-7, (2 - 2.0**-7) * 2.0**127)):         # beyond the standard
+        assert (gx.finfo(half).bits, gx.finfo(half).eps, gx.finfo(half).max) == (16, eps, most)
+        assert gx.isdtype(half, "real floating")
+        assert gx.isdtype(half, "numeric")
+        assert gx.result_type(half, gx.int64) == gx.result_type(half, 1.5) == half
+        assert gx.result_type(half, gx.float32) == gx.float32
+        assert gx.can_cast(half, gx.float32)
+        assert not gx.can_cast(gx.float32, half)
+        assert gx.signbit(gx.asarray([-0.0, 1.0]).astype(half)).tolist() == [True, False]
+        with pytest.raises(gx.GraphError, match="does not compute in"):
+            gx.copysign(gx.ones(2).astype(half), -1.0)
     x = gx.asarray([1.5, -1.5])
     assert gx.astype(x, gx.int32).tolist() == [1, -1]
     assert gx.astype(x, gx.float32, copy=False) is x
