@@ -32,6 +32,11 @@ def n13(n: int) -> Arrays:
     return [floats(n, 13)]
 
 
+def _logistic(x: Any) -> Any:
+    z = gx.tanh(x @ gx.reshape(V, (13, 1)))
+    return gx.matrix_transpose(z) @ x, gx.sum(z)
+
+
 Case = tuple[Callable[..., Any], list[gx.Spec], Callable[[int], Arrays]]
 CASES: dict[str, Case] = {
     "map": (lambda x: gx.exp(x) * 2 + 1, N13, n13),
@@ -65,6 +70,7 @@ SUMS: dict[str, Case] = {
     "max": (lambda x: gx.max(x), [S(("N",))], lambda n: [floats(n)]),
     "mean of squares": (lambda x: gx.mean(x * x), N13, n13),
     "sum against a row": (lambda x: gx.sum(x * V), N13, n13),
+    "one output": (lambda x: _logistic(x), N13, n13),
     "sum of ints": (lambda x: gx.sum(x), [S(("N",), gx.int32)], lambda n: [np.arange(n, dtype=np.int32)]),
 }
 

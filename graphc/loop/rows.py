@@ -24,7 +24,7 @@ from ..core.dims import evaluate, parse
 from ..core.target import Target
 from .affine import Form, bounds, mentions, place
 from .chunk import begins, reduces
-from .contraction import map_schedule, reduce_schedule
+from .contraction import map_schedule, matmul_schedule, reduce_schedule
 from .ir import (  # isort: skip
     Accum, Alloc, Bin, Buffer, Expr, For, How, If, Int, Load, Ref, Seq, Stmt, Store, Var, expressions, map_stmt, seq, subst, walk, with_body,
 )
@@ -56,7 +56,7 @@ def fuse(items: Sequence[Nest], private: Collection[str], target: Target) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """From `first` on, a nest that sums over rows does it in blocks of `rows` (0: in one go)."""
+    """From `first` on, a nest that sums over rows does it in blocks of `rows` (0: in one go; -1: it does not, but is scheduled as the reduction that it is)."""
 
     first: int
     rows: int
@@ -83,11 +83,11 @@ def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> li
     known: dict[int, tuple[int, ...]] = {}
 
     def at(n: int) -> tuple[int, ...]:
-        """For each sum the rows of its block, where the dim is n; 0: it is done in one go."""
+        """For each sum what its `Order` says of rows, where the dim is n."""
         if n not in known:
             view = replace(once, numbers={evaluate(parse(text), {dim: NOBODYS}): evaluate(parse(text), {dim: n}) for text in texts})
-            found = {id(m.nest): chain.block(target, view) if len(chain.sizes) == 1 else 0
-                     for _, chain, _ in _runs(bound, target, view) if chain is not None for m in chain.members if m.total is not None}
+            found = {id(m.of): 0 if len(chain.sizes) > 1 else -1 if m.total is None else chain.block(target, view)
+                     for _, chain, _ in _runs(bound, target, view) if chain is not None for m in chain.members if m.total is not None or m.of is not m.nest}
             known[n] = tuple([found.get(id(bound[k]), 0) for k in sums])
         return known[n]
 
@@ -114,26 +114,30 @@ def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> li
 
 
 def _sums_symbolic_rows(n: Nest) -> bool:
-    total = summation(n.body) if n.schedule is reduce_schedule else None
+    own = reduction(n)
+    if own is not None and own is not n:
+        return True
+    total = summation(n.body) if own is not None and own.schedule is reduce_schedule else None
     return total is not None and not isinstance(total.main.hi, Int)
 
 
 def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) -> Nest:
     """The nest once for each order, under a condition on the size."""
-    total = summation(nest.body)
+    total, own = summation(nest.body), reduction(nest)
     assert total is not None
-    m = Member(nest, (total.main.var,), (-1,), total)
+    assert own is not None
+    m = Member(own, nest, (total.main.var,), (-1,), total)
     versions: list[Stmt] = []
     parts: list[Part] = []
     made: dict[int, _Fused] = {}
     for k, order in enumerate(orders):
-        f = made[k] = _Fused(Chain((-1,), [m]), set(), target, order.rows or 1, total.main.hi)
-        if order.rows:
+        f = made[k] = _Fused(Chain((-1,), [m]), set(), target, max(order.rows, 1), total.main.hi)
+        if order.rows > 0:
             s = f.nest().body
             parts += f.parts
         else:
             s = f._placed(m, nest.body)
-            parts.append((nest.schedule, nest.args))
+            parts.append((own.schedule, own.args) if order.rows else (nest.schedule, nest.args))
         if k + 1 < len(orders):
             s = If(Bin("<", Var(dim), Int(orders[k + 1].first)), s)
         versions.append(If(Bin("<=", Int(order.first), Var(dim)), s) if k else s)
@@ -173,8 +177,8 @@ def _runs(items: Sequence[Nest], target: Target, view: View) -> Iterator[tuple[l
         if len(chain.members) < 2:
             alone.append(rest.pop(0))
             continue
-        taken, behind = {id(m.nest) for m in chain.members}, {id(n) for n in chain.behind}
-        passed = rest[:next(k for k, n in enumerate(rest) if n is chain.members[-1].nest) + 1]
+        taken, behind = {id(m.of) for m in chain.members}, {id(n) for n in chain.behind}
+        passed = rest[:next(k for k, n in enumerate(rest) if n is chain.members[-1].of) + 1]
         alone += [n for n in passed if id(n) not in taken | behind]
         rest = [n for n in passed if id(n) in behind] + rest[len(passed):]
         yield alone, chain, rest
@@ -198,9 +202,10 @@ class Touch:
 
 @dataclass(frozen=True)
 class Member:
-    """A nest of a chain: `rows` are its variables of a row; with `total`, it sums over them."""
+    """A nest of a chain: `rows` are its variables of a row; with `total`, it sums over them. `of` is the nest when it is alone."""
 
     nest: Nest
+    of: Nest
     rows: tuple[str, ...]
     sizes: tuple[int, ...]
     total: Sum | None = None
@@ -277,18 +282,31 @@ def summation(s: Stmt) -> Sum | None:
     return None
 
 
-def member(nest: Nest, sizes: tuple[int, ...]) -> Member | None:
+def reduction(nest: Nest) -> Nest | None:
+    """The nest as rows can be made of it: a map, a reduction, or a product of a matrix and a vector, which is one."""
+    if nest.schedule in (map_schedule, reduce_schedule):
+        return nest
+    if nest.schedule is matmul_schedule:
+        m, n, summed, target, _ = nest.args
+        free = [x for x in walk(nest.body) if isinstance(x, For) and x.how == "parallel"]
+        if any(size(x) == 1 for x in free if x.var in (m, n)):
+            return replace(nest, schedule=reduce_schedule, args=(tuple([x.var for x in free]), summed, target))
+    return None
+
+
+def member(of: Nest, sizes: tuple[int, ...]) -> Member | None:
     """The nest as one over rows of these sizes, or None."""
-    if nest.schedule not in (map_schedule, reduce_schedule):
+    nest = reduction(of)
+    if nest is None:
         return None
     outer = perfect(nest.body, "parallel")
     if tuple(map(size, outer[:len(sizes)])) == sizes:
-        return Member(nest, tuple([x.var for x in outer[:len(sizes)]]), sizes)
+        return Member(nest, of, tuple([x.var for x in outer[:len(sizes)]]), sizes)
     if nest.schedule is reduce_schedule and (total := summation(nest.body)) is not None:
         summed = perfect(total.main, "serial")
         nbytes = sum(math.prod(map(size, total.free)) * t.buf.dtype.itemsize for t in total.terms)
         if tuple(map(size, summed[:len(sizes)])) == sizes and nbytes <= PARTIAL:
-            return Member(nest, tuple([x.var for x in summed[:len(sizes)]]), sizes, total)
+            return Member(nest, of, tuple([x.var for x in summed[:len(sizes)]]), sizes, total)
     return None
 
 
@@ -377,7 +395,7 @@ class Chain:
 def _longest(nests: Sequence[Nest], target: Target, view: View) -> Chain:
     """The chain that starts with the first nest, over as many of its loops as make it longest."""
     first, none = nests[0], Chain(())
-    if first.schedule not in (map_schedule, reduce_schedule) or first.sizes:        # symbolic: how many rows there are is not known
+    if reduction(first) is None or first.sizes:        # symbolic: how many rows there are is not known
         return none
     if sum(view.product(map(int, b.shape)) * b.dtype.itemsize for b in first.buffers) <= target.l1 // 2:
         return none

@@ -92,6 +92,16 @@ def test_a_matrix_read_once_for_both_products() -> None:
     assert len(kernels(step)) == 1
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_layer_with_one_output_is_a_matrix_and_a_vector(turned: bool) -> None:
+    """X @ W.T where W has one row, and f(X @ W.T).T @ X: axes of one are in nobody's way."""
+    x, w = leaf("x", 41, 12), leaf("w", 1, 12)
+    z = tanh(contract(x, w, contracting=((1,), (1,)), batch=((), ())))
+    dw = contract(*((x, z) if turned else (z, x)), contracting=((0,), (0,)), batch=((), ()))
+    step = agree(Graph((x, w), (dw, reduce_sum(z, axes=(0,)))), [numbers(41, 12), numbers(1, 12)])
+    assert len(kernels(step)) == 1
+
+
 def test_rows_of_two_axes_and_a_sum_over_them() -> None:
     x, g = leaf("x", 3, 11, 5), leaf("g", 3, 11, 5)
     p = softmax(x)
