@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtype import DType, f32
+from ..core.dtype import DType, f32, i64
 from ..ir.node import Graph, Node, State
-from ..ops import contract, elementwise, movement, reduce
+from ..ops import branch, contract, control, elementwise, loop, movement, reduce
 from ..ops.leaf import input_, splat
+from ..ops.tuples import get
 from ..transform.pipeline import random_inputs
 
-__all__ = ["random_graph", "random_inputs"]
+__all__ = ["CONTROL", "KINDS", "random_graph", "random_inputs"]
 
 KINDS = ("unary", "binary", "number", "move", "reduce", "contract", "select")
+CONTROL = ("scan", "cond", "while")                     # these hold graphs of their own; ask for them: kinds=(*KINDS, *CONTROL)
 SIZES = (1, 2, 3, 5)
 UNARY = (elementwise.neg, elementwise.tanh, elementwise.sin, elementwise.cos, elementwise.erf, elementwise.atan, elementwise.abs_)
 BINARY = (elementwise.add, elementwise.sub, elementwise.mul, elementwise.maximum, elementwise.minimum)
@@ -32,7 +34,8 @@ def random_graph(seed: int, n: int = 12, *, dtype: DType = f32, kinds: Sequence[
     shape = tuple(rng.choice(SIZES) for _ in range(rng.randint(1, 3)))
     a, b, w = (input_(name=name, shape=shape, dtype=dtype) for name in ("a", "b", "w"))
     pool = [a, b, w]
-    makers = {"unary": _unary, "binary": _binary, "number": _number, "move": _move, "reduce": _reduce, "contract": _contract, "select": _select}
+    makers = {"unary": _unary, "binary": _binary, "number": _number, "move": _move, "reduce": _reduce, "contract": _contract, "select": _select,
+              "scan": _scan, "cond": _cond, "while": _while}
     for _ in range(n):
         pool.append(makers[rng.choice(kinds)](rng, pool))
     sinks = tuple(pool[-rng.randint(1, 3):])
@@ -121,3 +124,52 @@ def _contract(rng: random.Random, pool: list[Node]) -> Node:
     return elementwise.tanh(out)
 
 
+# ---- loops and branches: elementwise bodies on a node and a mate of its type -----------------------------------------------------------
+
+
+def _body(rng: random.Random, *like: Node) -> tuple[tuple[Node, ...], Node]:
+    """Leaves of those types, and something of the first one's type made of them; the values stay small."""
+    leaves = tuple(input_(name=f"x{k}", shape=x.tensor.shape, dtype=x.tensor.dtype) for k, x in enumerate(like))
+    pool = list(leaves)
+    for _ in range(rng.randint(1, 4)):
+        pool.append(rng.choice((_unary, _binary, _number, _select))(rng, pool))
+    return leaves, elementwise.tanh(rng.choice([p for p in pool if p.type == leaves[0].type]))
+
+
+def _total(x: Node) -> Node:
+    return reduce.reduce_sum(x, axes=tuple(range(x.tensor.rank)))
+
+
+def _scan(rng: random.Random, pool: list[Node]) -> Node:
+    """A carry and what stays, over the rows of anything; the last carry, or all of them added up."""
+    x = rng.choice(pool)
+    rows = [p for p in pool if p.tensor.rank]
+    if not rows:
+        return elementwise.sin(x)
+    xs = rng.choice(rows)
+    (c, y), new = _body(rng, x, _mate(rng, pool, x))
+    row = input_(name="row", shape=xs.tensor.shape[1:], dtype=x.tensor.dtype)
+    new = new + movement.broadcast(elementwise.tanh(_total(row)), shape=x.tensor.shape, axes=tuple(range(x.tensor.rank)))
+    out = control.scan(x, xs, _mate(rng, pool, x), body=Graph((c, row, y), (new, elementwise.sin(c)), name="body"), carries=1, xs=1,
+                       length=xs.tensor.shape[0], reverse=rng.random() < 0.5)
+    return get(out, index=0) if rng.random() < 0.5 else elementwise.tanh(reduce.reduce_sum(get(out, index=1), axes=(0,)))
+
+
+def _cond(rng: random.Random, pool: list[Node]) -> Node:
+    x, count = rng.choice(pool), rng.randint(2, 3)
+    y = _mate(rng, pool, x)
+    total = _total(x)
+    which = elementwise.cast(elementwise.lt(total, splat(0.0, total)), dtype=i64) + elementwise.cast(elementwise.lt(total, splat(1.0, total)), dtype=i64)
+    bodies = [_body(rng, x, y) for _ in range(count)]
+    graphs = [Graph(leaves, (new,), name=f"branch{k}") for k, (leaves, new) in enumerate(bodies)]
+    return get(branch.cond(which, x, y, **branch.attributes(graphs)), index=0)
+
+
+def _while(rng: random.Random, pool: list[Node]) -> Node:
+    """At most four turns, and fewer once the carry's sum is small."""
+    x, most = rng.choice(pool), rng.randint(0, 4)
+    (c, y), new = _body(rng, x, _mate(rng, pool, x))
+    total = _total(c)
+    test = elementwise.lt(splat(0.1, total), total)
+    return get(loop.while_(x, _mate(rng, pool, x), cond=Graph((c, y), (test,), name="test"), body=Graph((c, y), (new,), name="turn"), carries=1,
+                           max_steps=most), index=0)
