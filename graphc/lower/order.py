@@ -70,7 +70,8 @@ def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, 
 
 
 def _sooner(sequence: list[Group], before: Mapping[Group, set[Group]], made_by: Mapping[Node, Group], elsewhere: set[Node]) -> list[Group]:
-    """What frees more of the arena than it fills runs as soon as it can: the gradient of a weight, behind the last cotangent that it needs.
+    """What frees more of the arena than it writes runs as soon as it can: the gradient of a weight, behind the last cotangent that it needs. (An update of
+    large states that frees little stays where it is: it would only take the cache from what runs next.)
 
     It is put in front of a contraction or another head, not between kernels that may share rows. `elsewhere`: nodes whose memory is not the arena's.
     """
@@ -90,7 +91,7 @@ def _sooner(sequence: list[Group], before: Mapping[Group, set[Group]], made_by: 
             if first >= at:
                 continue
             freed = sum(_bytes(x) for x in g.reads if x in readers and all(r is g or pos[r] < at for r in readers[x]))
-            if freed > sum(_bytes(n) for n in g.members if n in readers):
+            if freed > sum(map(_bytes, g.members)):
                 sequence.insert(first, sequence.pop(at))
                 for k in range(first, at + 1):
                     pos[sequence[k]] = k

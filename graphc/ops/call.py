@@ -55,17 +55,18 @@ def inlined(body: Graph, operands: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(done[o] for o in body.outputs)
 
 
-def inline(graph: Graph) -> Graph:
-    """The graph without calls: each body in the place of its call, inside loops too. The same object where there are none."""
+def inline(graph: Graph, barriers: bool = True) -> Graph:
+    """The graph without calls: each body in the place of its call, inside loops too. The same object where there are none. barriers=False: without them too,
+    for who reads what is computed and not when."""
     rec = Recorder(dict(graph.info))
     with recording(rec):
-        out = _inline(graph, rec)
+        out = _inline(graph, rec, barriers)
     return graph if out is graph else graph.with_roots(out.roots, rec.info)
 
 
-def _inline(graph: Graph, rec: Recorder) -> Graph:
+def _inline(graph: Graph, rec: Recorder, barriers: bool) -> Graph:
     order = topo((*graph.leaves, *graph.roots))
-    if not any(n.op in CALLS or any(isinstance(v, Graph) for v in n.attrs.values()) for n in order):
+    if not any(n.op in CALLS or (n.op is barrier and not barriers) or any(isinstance(v, Graph) for v in n.attrs.values()) for n in order):
         return graph
     info = rec.info
     done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}
@@ -76,15 +77,17 @@ def _inline(graph: Graph, rec: Recorder) -> Graph:
         here = info.get(n, graph.where(n))
         inputs = tuple(done.get(i, i) for i in n.inputs)
         if n.op in CALLS:
-            body = _inline(n.attrs["body"], rec)
+            body = _inline(n.attrs["body"], rec, barriers)
             rec.here = Info(here.locs, frozenset(), here.scopes, here.phases)
             parts[n] = inlined(body, inputs)
+        elif n.op is barrier and not barriers:
+            done[n] = inputs[0]
         elif n.op is get and n.inputs[0] in parts:
             done[n] = m = parts[n.inputs[0]][n.attrs["index"]]
             info[m] = info.get(m, NOWHERE) | here
         else:
             rec.here = here
-            inner = {k: _inline(v, rec) for k, v in n.attrs.items() if isinstance(v, Graph)}
+            inner = {k: _inline(v, rec, barriers) for k, v in n.attrs.items() if isinstance(v, Graph)}
             rec.here = here
             changed = any(n.attrs[k] is not v for k, v in inner.items())
             done[n] = Node(n.op, inputs, {**n.attrs, **inner} if changed else n.attrs, n.type) if changed or inputs != n.inputs else n

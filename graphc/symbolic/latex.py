@@ -19,6 +19,7 @@ from ..ir.walk import topo
 from ..ops import contract as contractions
 from ..ops import elementwise as ops
 from ..ops import leaf
+from ..ops.call import inline
 from ..ops.leaf import splat
 from ..trace.tensor import Tensor
 from ..transform.cse import cse
@@ -113,7 +114,8 @@ class _Derivation:
         slopes = vjp(graph.outputs, [splat(1.0, graph.outputs[0])], targets, note) if targets else ()
         n = len(graph.outputs)
         kept = [g for _, g in self.cotangents]
-        whole = cse(Graph(graph.leaves, (*graph.outputs, *slopes, *kept, *(m for m, _ in self.cotangents))))
+        whole = Graph(graph.leaves, (*graph.outputs, *slopes, *kept, *(m for m, _ in self.cotangents)))
+        whole = cse(inline(whole, barriers=False))
         self.outputs, self.slopes = whole.outputs[:n], whole.outputs[n:n + len(slopes)]
         late = whole.outputs[n + len(slopes):]
         self.cotangents = list(zip(late[len(kept):], late[:len(kept)], strict=True))

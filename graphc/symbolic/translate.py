@@ -20,6 +20,7 @@ from ..ir.node import Graph, Node
 from ..ir.walk import topo
 from ..ops import elementwise as ops
 from ..ops import leaf, reduce
+from ..ops.call import inline
 from ..ops.movement import pad
 from ..trace import arguments, function
 from ..trace.spec import Spec
@@ -90,7 +91,7 @@ def symbols(name: str, t: TensorType) -> Array:
 
 def elements(roots: Iterable[Node], env: Mapping[Node, Array], graph: Graph | None = None) -> list[Array]:
     """The elements of nodes as expressions, given those of some. Integers and bools that no symbol enters stay NumPy's."""
-    roots = list(roots)
+    roots = inline(Graph(tuple(env), tuple(roots)), barriers=False).outputs
     values: dict[Node, Array] = dict(env)
     for n in topo(roots, stop=values):
         if n not in values:

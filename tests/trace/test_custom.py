@@ -519,3 +519,25 @@ def test_halves(run: Any) -> None:
         np.testing.assert_allclose(got, 3 * x.astype(np.float16).astype(np.float32), rtol=1e-6)
     c = gx.checkpoint(lambda h: gx.sin(h.float()).bfloat16().float())
     np.testing.assert_allclose(run(gx.grad(lambda x: c(x.half()).sum()), x), np.cos(x), rtol=1e-2)
+
+
+def test_formulas() -> None:
+    """What is written is the value of the function and the derivative of the rule."""
+    @gx.custom_vjp
+    def square(x: Any) -> Any:
+        return x * x
+    square.defvjp(lambda x: (x * x, x), lambda x, g: (3.0 * g * x,))
+    got = gx.symbolic.to_sympy(gx.grad(lambda x: gx.checkpoint(gx.sin)(x) * square(x)), np.float64(1))
+    assert str(got) == "x**2*cos(x) + 3*x*sin(x)"
+    w = gx.tensor([1.0, 2.0], requires_grad=True)
+    w.name = "w"
+    assert r"3" in gx.symbolic.latex(lambda: square(w).sum(), wrt="w")
+    assert r"\cos" in gx.symbolic.latex(gx.grad(lambda x: gx.checkpoint(gx.sin)(x).sum()), np.ones(3))
+
+
+def test_pictures(tmp_path: Any) -> None:
+    step = gx.compile(gx.value_and_grad(lambda x: (by_vjp(x, x) * gx.checkpoint(gx.tanh)(x)).sum()))
+    step(X)
+    for name in ("a.svg", "a.html", "a.dot"):
+        step.draw(str(tmp_path / name))
+        assert (tmp_path / name).stat().st_size > 1000
