@@ -541,3 +541,45 @@ def test_pictures(tmp_path: Any) -> None:
     for name in ("a.svg", "a.html", "a.dot"):
         step.draw(str(tmp_path / name))
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@gx.custom_vjp
+def _twice(x: Any) -> Any:
+    """sin, with twice its derivative."""
+    return gx.sin(x)
+
+
+_twice.defvjp(lambda x: (_twice(x), gx.cos(x)), lambda c, g: (2.0 * g * c,))
+
+
+def test_in_branches_and_loops(run: Any) -> None:
+    x = np.asarray([0.3, -0.7])                                         # the sum is negative: the first branch
+
+    def choice(f: Any) -> Any:
+        return lambda x: gx.cond(x.sum() < 0, lambda x: f(x).sum(), lambda x: (x * x).sum(), x)
+    np.testing.assert_allclose(run(gx.grad(choice(_twice)), x), 2 * np.cos(x))
+    np.testing.assert_allclose(run(gx.vmap(gx.grad(choice(_twice))), np.stack([x, -x])), [2 * np.cos(x), -2 * x])
+    np.testing.assert_allclose(run(gx.hessian(choice(_twice)), x), np.diag(-2 * np.sin(x)), atol=1e-15)
+    np.testing.assert_allclose(run(gx.grad(gx.checkpoint(choice(gx.sin))), x), np.cos(x))
+    w = gx.tensor([0.5, 0.2], dtype="f64", requires_grad=True)
+
+    def loop(wrap: Any) -> Any:
+        def f(xs: Any) -> Any:
+            w.grad = None
+            h, _ = gx.scan(lambda h, x: (wrap(lambda h: gx.tanh(h * w + x))(h), None), gx.zeros(2, dtype="f64"), xs)
+            h.sum().backward()
+            return w.grad
+        return f
+    xs = np.stack([x, -x, 2 * x])
+    np.testing.assert_allclose(run(loop(gx.checkpoint), xs), run(loop(lambda f: f), xs), rtol=1e-14)
+
+
+def test_symbolic_sizes() -> None:
+    step = gx.compile(gx.grad(lambda x: (_twice(x) + gx.checkpoint(gx.tanh)(x)).sum()))
+    for n in (3, 4, 7):
+        x = np.linspace(-1, 1, 2 * n).reshape(n, 2)
+        np.testing.assert_allclose(step(x), 2 * np.cos(x) + 1 - np.tanh(x) ** 2, rtol=1e-13)
+    x = np.linspace(-1, 1, 10).reshape(5, 2)
+    ahead = gx.compile(gx.grad(lambda x: (_twice(x) + gx.checkpoint(gx.tanh)(x)).sum())).lower(gx.Spec(("N", 2), gx.float64))
+    assert ahead.executable().memory_plan(N=64).states == 0
+    np.testing.assert_allclose(step(x), 2 * np.cos(x) + 1 - np.tanh(x) ** 2, rtol=1e-13)
