@@ -220,3 +220,28 @@ def test_an_index_out_of_range_ends_the_loop(run: Any) -> None:  # noqa: F811
         run(f, np.ones(4, np.float32))
 
 
+
+
+def test_symbolic_sizes() -> None:
+    """A loop and a branch over N rows are one program for every N."""
+    def loss(x: Any) -> Any:
+        def turn(c: Any) -> Any:
+            return c[0] * 0.7 + gx.cond(c[1] > 2, lambda: 0.1, lambda: -0.1), c[1] + 1
+        return gx.while_loop(lambda c: (c[0] * c[0]).sum() > 1.0, turn, (x, 0), max_steps=20)[0].sum() ** 2
+    native = gx.compile(gx.grad(loss), cache=False)
+    native.lower(gx.Spec(("N", 4))).compile()
+    for n in (1, 3, 50):
+        x = np.random.default_rng(n).uniform(-1, 1, (n, 4)).astype(np.float32)
+        np.testing.assert_allclose(native(x), gx.grad(loss)(gx.tensor(x)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_halves_go_round(run: Any) -> None:  # noqa: F811
+    """bf16 is stored in carries and histories; its gradient is f32."""
+    def f(x: Any) -> Any:
+        x = x.astype("bf16")
+        x = gx.cond(x.astype("f32").sum() > -1, lambda: x, lambda: x[::-1])
+        out = gx.while_loop(lambda c: c[1] < 3, lambda c: ((c[0].astype("f32") * 1.5).astype("bf16"), c[1] + 1), (x, 0), max_steps=5)[0]
+        return out.astype("f32")
+    x = np.asarray([-1.0, 0.5, 2.0], np.float32)
+    np.testing.assert_array_equal(run(f, x), x * 3.375)
+    np.testing.assert_array_equal(run(gx.grad(lambda x: f(x).sum()), x), np.full(3, 3.375))
