@@ -7,7 +7,6 @@ made: then they are made anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from .core.dims import evaluate, parse
 from .core.dtype import BY_NAME, as_dtype
 from .core.options import Options
+from .core.record import dataclass, replace
 from .core.target import Target
 from .core.types import TensorType
 from .ir.digest import digest

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -20,6 +18,7 @@ from .core.errors import GraphError, GraphTypeError, UnknownSize
 from .core.fork import running
 from .core.loc import user_loc
 from .core.options import Options
+from .core.record import replace
 from .core.types import TensorType
 from .ir.node import Graph
 from .ir.walk import bind
@@ -508,7 +507,7 @@ def compile(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if fn is None:
         return lambda f: compile(f, **options)
-    known = {p for p in inspect.signature(Options).parameters}
+    known = Options.__match_args__
     for name in options:
         if name not in known:
             raise GraphError(f"compile has no option {name!r}", at=user_loc(), fix=f"there are {', '.join(sorted(known))}")

@@ -9,7 +9,6 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from .core.fork import polling, running
 from .core.loc import user_loc
 from .core.options import Options
 from .core.pause import no_collection
+from .core.record import dataclass, field, replace
 from .core.types import MAX_BYTES, TensorType
 from .interp import numpy as oracle
 from .ir.journal import Journal

@@ -6,12 +6,12 @@ What the function reads from outside is *captured*: it becomes an input of the g
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..core.dtype import f32, promote_scalar
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ops import elementwise

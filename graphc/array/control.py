@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..core.dims import Size
 from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ir.walk import substitute

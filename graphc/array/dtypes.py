@@ -1,7 +1,6 @@
 """Dtypes: conversion, what they hold, and how two of them meet. The Array API's names."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ..core.dtype import ALL, DType, as_dtype, bf16, f32, promote
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..trace.broadcast import as_tensor, cast, lift
 from ..trace.broadcast import result_dtype as _result_dtype

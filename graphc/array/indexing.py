@@ -5,7 +5,6 @@ An integer tensor as an index is checked at run time: an index that is out of ra
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..core.dims import Dim, product
 from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..ir.op import Op
 from ..ops import index as ops
 from ..ops import leaf, movement

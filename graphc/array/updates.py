@@ -6,7 +6,6 @@ written in place: `x[key] = v` lets x be the new tensor from there on, and tenso
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from ..core.dtype import bool_
 from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..ops import index as ops
 from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, cast

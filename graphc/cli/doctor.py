@@ -10,7 +10,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from .. import __version__, driver, nn, optim
 from .. import array as xp
+from ..core.record import dataclass
 from ..interp.numpy import run
 from ..ir.node import Graph
 from ..testing.oracle import Evaluator, compare, loop_level, native_level, numpy_level

@@ -6,7 +6,6 @@ import math
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from .. import data, driver, nn, optim
 from ..core.dtype import f32
 from ..core.errors import GraphError
+from ..core.record import dataclass
 from ..io import save
 from ..trace.generator import default_generator, manual_seed
 from ..train import Progress, progress

@@ -5,10 +5,11 @@ PyTorch's: a floating type meets an integer type as itself (f32 with i64 is f32)
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+
+from .record import dataclass
 
 Kind = Literal["bool", "int", "uint", "half", "float"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import GraphError
+from .record import dataclass, field
 
 Backend = Literal["llvm", "numpy"]
 LOADED = time.time()                                    # source that is newer than this is not what runs

@@ -1,9 +1,8 @@
 """What the back wing may know about a machine. Nothing else in it looks at the host; `llvm.detect` makes this host's record."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .dtype import DType
+from .record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

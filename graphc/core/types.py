@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .dims import Dim, Size, evaluate, product
 from .dtype import DType
+from .record import dataclass
 
 MAX_BYTES = 2**48                                       # beyond any machine; sizes are checked against it in exact integers
 

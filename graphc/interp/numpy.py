@@ -5,7 +5,6 @@ It is the eager mode, the backend "numpy", the constant folder, and the judge of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from ..core.dims import Dim
 from ..core.dtype import f32, f64, from_numpy
 from ..core.errors import GraphError, GraphIndexError
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ir.walk import bind, topo

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..core import half
 from ..core.dtype import from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from ..core.record import dataclass, field
 from .node import Graph
 from .walk import all_nodes
 

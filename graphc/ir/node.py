@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from ..core.loc import Loc
+from ..core.record import dataclass, field
 from ..core.types import TensorType, Type
 from .op import REGISTRY, Op
 

@@ -10,13 +10,13 @@ The form is tinygrad's (`UPat`) and GEM's; the checked example is ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.compat import assert_never
 from ..core.dtype import DType, bool_, f64
+from ..core.record import dataclass, field
 from .node import NOWHERE, Graph, Node, Recorder, recording
 from .op import REGISTRY, Op
 from .walk import topo

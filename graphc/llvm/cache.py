@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..core.options import LOADED, cache_place
+from ..core.record import dataclass
 from ..core.target import Target
 
 MAGIC = b"graphc cache entry 1\n"

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from ..core.compat import assert_never
 from ..core.dtype import bool_
+from ..core.record import dataclass
 from ..core.target import Target
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Check, Expr, For, If, Int, Kernel, Load, Seq, Stmt, Store, While, expressions, walk
 from ..loop.schedule import at_most, lanes_of

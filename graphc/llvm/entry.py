@@ -16,12 +16,12 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ..core.dtype import ALL, DType, f32, u64
+from ..core.record import dataclass
 from .types import in_memory
 
 REFUSED = -1            # an argument is not what the step takes

@@ -7,10 +7,10 @@ to their elements only, and so is every access; it costs nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..core.compat import assert_never
 from ..core.dtype import DType, bool_, i64
+from ..core.record import dataclass
 from ..core.target import Target
 from ..loop.affine import Form, form, place
 from ..loop.ir import Bin, Bitcast, Buffer, Call, Cast, Expr, Int, Lit, Load, Select, Un, Var, children, postorder

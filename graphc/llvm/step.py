@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
 from ..core.compat import assert_never
+from ..core.record import dataclass
 from ..core.target import Target
 from ..loop.ir import Barrier, Branch, Buffer, Expr, Kernel, Launch, Loop, Plan, Ref, Region, Steps, Var
 from ..loop.place import launches

@@ -1,7 +1,7 @@
 """The table of pointers that a native step is entered with."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..core.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

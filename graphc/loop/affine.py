@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from ..core.record import dataclass
 from .ir import Bin, Buffer, Expr, Int, Var, children
 
 

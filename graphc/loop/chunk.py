@@ -9,7 +9,7 @@ one included. The error of a long sum shrinks too: it grows with the chunk and t
 """
 from __future__ import annotations  # noqa: I001
 
-from dataclasses import dataclass, replace
+from ..core.record import dataclass, replace
 
 from ..core.compat import assert_never
 from ..core.errors import UnknownSize

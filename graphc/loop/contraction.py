@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Literal
 
 from ..core.dtype import DType
 from ..core.errors import UnknownSize
+from ..core.record import dataclass, replace
 from ..core.target import Target
 from .affine import place
 from .ir import Accum, Alloc, Bin, Buffer, Expr, For, If, Int, Lit, Load, Stmt, Store, Var, dtype_of, expressions, lift, postorder, seq, walk

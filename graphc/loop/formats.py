@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.dtype import DType, f32, f64, u32, u64
+from ..core.record import dataclass
 from .ir import Bitcast, Expr, Lit
 
 

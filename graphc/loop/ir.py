@@ -10,13 +10,13 @@ From Exo (Assign apart from Reduce, the grammar on a page), Halide (schedules), 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass, replace
 from operator import is_
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from ..core.compat import assert_never
 from ..core.dims import Dim, Size
 from ..core.dtype import DType, bool_, i64
+from ..core.record import dataclass, replace
 
 # ---- data ------------------------------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..core.dims import evaluate, parse
+from ..core.record import dataclass, replace
 from .ir import Accum, Buffer, Check, For, Int, Kernel, Launch, Ref, Stmt, Store, Var, expressions, subst, walk
 from .signature import signature
 

@@ -10,9 +10,9 @@ table, and whoever runs the step places the temporaries anew for each size (`fit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from ..core.compat import assert_never
+from ..core.record import dataclass, replace
 from .ir import Barrier, Branch, Launch, Loop, Plan, Ref, Region, Steps, looked_at, map_plan, walk_plan
 
 ALIGN = 64

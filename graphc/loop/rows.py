@@ -16,7 +16,7 @@ from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from ..core.record import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 

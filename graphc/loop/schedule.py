@@ -8,7 +8,7 @@ from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from ..core.record import replace
 from functools import partial
 from typing import cast
 

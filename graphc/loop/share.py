@@ -13,7 +13,7 @@ from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from ..core.record import dataclass, field, replace
 
 from ..core.compat import assert_never
 from ..core.target import Target

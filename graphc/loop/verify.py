@@ -2,7 +2,7 @@
 from __future__ import annotations  # noqa: I001
 
 import math
-from dataclasses import dataclass, field
+from ..core.record import dataclass, field
 
 from ..core.compat import assert_never
 from ..core.dims import Dim

@@ -6,7 +6,6 @@ code generator computes once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from operator import index
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from ..core.dims import Dim, Size
 from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, lift, subst

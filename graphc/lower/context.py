@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..core.dims import Size
+from ..core.record import dataclass
 from ..core.target import Target
 from ..ir.node import Node
 from ..loop.contraction import map_schedule

@@ -6,11 +6,11 @@ out but carries: a turn writes the new ones beside the old, which all of it may 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING
 
 from ..core.dtype import i64
+from ..core.record import replace
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..loop.ir import Branch, Expr, Loop, Plan, Ref, Var

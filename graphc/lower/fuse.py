@@ -7,9 +7,9 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ..core.dims import Size, nominal, product
+from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from ..core.dims import Dim, Size, parse
+from ..core.record import dataclass, field, replace
 from ..core.target import Target
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import sympy
 
 from ..core.dtype import bool_, f64, i64
 from ..core.errors import GraphError
+from ..core.record import dataclass
 from ..ir.node import Node
 from ..ir.op import Op
 from ..ops import elementwise as ops

@@ -5,11 +5,11 @@ The levels are the passes (evaluated by the oracle in f64, where only a wrong re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..interp.numpy import Result, run
 from ..ir.node import Graph, Node

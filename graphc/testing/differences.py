@@ -6,12 +6,12 @@ that is arithmetic and movement alone; where an order or a magnitude of elements
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from ..core.dtype import f64, from_numpy
+from ..core.record import dataclass
 from ..core.types import TupleType
 from ..interp.numpy import evaluate
 from ..ir.node import Graph, Node

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from ..core.dtype import DType, f64, from_numpy, i64
 from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..core.types import TensorType
 from . import tree
 from .broadcast import is_masked, native

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any
 
 from ..core.dtype import f32
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ops import call, leaf

@@ -6,7 +6,6 @@ differentiated. `grad` and `value_and_grad` are in `functional`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..core.dims import Dim, product
 from ..core.dtype import i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass
 from ..ir.node import Node
 from ..ir.walk import substitute, topo
 from ..ops import elementwise, leaf, movement

@@ -6,13 +6,13 @@ afterwards, and what must still hold for the graph to be the function's (`holds`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..core.record import dataclass, field, replace
 from ..core.types import TensorType
 from ..ir.node import Graph, Info, Node
 from ..ir.walk import rebuilt, topo

@@ -10,13 +10,13 @@ import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import EnumMeta
 from typing import Any
 
 import numpy as np
 
 from ..core.loc import Loc
+from ..core.record import dataclass
 
 _STABLE = ("graphc", "numpy", "math", "functools", "itertools", "typing", "collections")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))

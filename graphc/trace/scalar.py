@@ -4,7 +4,6 @@ In a trace each is a 0-d input of the step, read anew before every call; outside
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from ..core.dtype import f64, i64
 from ..core.errors import GraphTypeError
 from ..core.loc import user_loc
+from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..ir.node import recording
 from .tape import current

@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..core.record import dataclass
 
-@dataclasses.dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True)
 class TreeDef:
     """The shape of a tree. `kind` is None for a leaf, else the container's class."""
 

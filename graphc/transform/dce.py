@@ -3,8 +3,8 @@ each loop and branch the results nobody reads, with the carries and operands tha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
+from ..core.record import dataclass
 from ..ir.node import NOWHERE, Graph, Node, Recorder, recording
 from ..ir.walk import topo
 from ..ops.branch import attributes, branches_of, cond

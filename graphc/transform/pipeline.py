@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ..core import half
 from ..core.errors import GraphError, GraphIndexError
 from ..core.options import Options
+from ..core.record import dataclass
 from ..core.types import TensorType
 from ..interp.numpy import run as oracle
 from ..ir.journal import Journal

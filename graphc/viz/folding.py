@@ -4,8 +4,8 @@ where it ends in something with a name, part of the box that it moves."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
+from ..core.record import dataclass, field
 from ..ir.node import Graph, Node
 from ..ir.walk import users
 from .label import constant_text

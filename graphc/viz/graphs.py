@@ -9,9 +9,9 @@ Type and shape stand on the edge that leaves a box, once for each value; in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from ..core.record import dataclass, field, replace
 from ..ir.node import Graph, Node, State
 from ..ir.walk import subgraphs, topo
 from .folding import MOVES, Folding, fold

@@ -5,10 +5,10 @@ A buffer is a link from the kernel that last wrote it. States that a kernel chan
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..core.dims import nominal
+from ..core.record import replace
 from ..ir.node import Graph, Node
 from ..ir.op import REGISTRY
 from ..ir.walk import topo

@@ -10,8 +10,8 @@ import re
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from ..core.record import dataclass, field
 from .ttf import Font, read
 
 LARGEST = 14_400.0                                      # units of a page's side, by the standard; what is larger is drawn smaller

@@ -5,8 +5,9 @@ Every view is made as such a picture; `dot` writes it as text, `html` as a page 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from ..core.record import dataclass, field, replace
 
 Style = Literal["head", "line", "minor", "note"]        # bold, plain, plain and quiet, small and quiet
 Row = tuple[str, Style]
