@@ -27,6 +27,7 @@ from graphc.ir.node import Graph, Node
 from graphc.ir.op import REGISTRY
 from graphc.llvm.detect import host
 from graphc.ops.leaf import const, input_
+from graphc.ops.linalg import LINALG
 from graphc.ops.tuples import get
 from graphc.ops.window import positions
 
@@ -45,7 +46,8 @@ def small(d: DType) -> tuple[Shape, ...]:
 LARGE: tuple[Shape, ...] = ((33,), (9, 33), (65537,), (3, 21847))
 LAYOUTS = ("plain", "backwards", "odd address", "every other")
 ELSEWHERE = {"input", "token", "print", "get",          # given, without a value, or in every case with several results
-             "custom_vjp", "custom_jvp", "remat", "barrier"}    # values of other primitives under another name: tests/trace/test_custom.py
+             "custom_vjp", "custom_jvp", "remat", "barrier",    # values of other primitives under another name: tests/trace/test_custom.py
+             *LINALG}                                   # of matrices, by their residuals: tests/array/test_linalg.py
 
 
 # ---- values ------------------------------------------------------------------------------------------------------------------------

@@ -14,14 +14,15 @@ from . import (
     floats,
     hyperbolic,
     indexing,
-    linalg,
     logic,
     manipulation,
     matrices,
+    products,
     searching,
     sorting,
     special,
     statistics,
+    systems,
     updates,
 )
 from .activations import (
@@ -135,7 +136,6 @@ from .hyperbolic import (
     tanh,
 )
 from .indexing import check_index, gather, pick, put_along_axis, scatter, take, take_along_axis
-from .linalg import linear, matmul, outer, tensordot, vecdot
 from .logic import (
     bitwise_and,
     bitwise_invert,
@@ -181,6 +181,7 @@ from .manipulation import (
     window,
 )
 from .matrices import cross, diag, diagonal, kron
+from .products import linear, matmul, outer, tensordot, vecdot
 from .searching import (
     UniqueAll,
     UniqueCounts,
@@ -221,8 +222,8 @@ from .statistics import (
     vector_norm,
 )
 
-_MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, linalg, logic, manipulation, matrices,
-            searching, sorting, special, statistics, updates)
+_MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, logic, manipulation, matrices,
+            products, searching, sorting, special, statistics, systems, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022

@@ -18,9 +18,9 @@ from ..trace.apply import apply
 from ..trace.broadcast import as_tensor
 from ..trace.tensor import Tensor
 from .elementwise import multiply
-from .linalg import operands
 from .manipulation import permute_dims, reshape
 from .matrices import diagonal
+from .products import operands
 from .statistics import sum as sum_
 
 _ASSUMED = 48                                           # of a symbolic size, to weigh one order against another

@@ -20,18 +20,12 @@ from .statistics import max as max_
 from .statistics import min as min_
 from .statistics import sum as sum_
 from .statistics import vector_norm
-
-
-def _matrices(name: str, x: Any, square: bool = False) -> Tensor:
-    x = as_tensor(x)
-    if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
-        raise GraphError(f"{name} is of {'square ' if square else ''}matrices, got {x.type}", op=name, at=user_loc())
-    return x
+from .systems import inv, matrices_of
 
 
 def diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
     """The elements x[..., i, i + offset], along the last axis of the result."""
-    x = _matrices("diagonal", x)
+    x = matrices_of("diagonal", x)
     m, n = x.shape[-2:]
     if isinstance(m, Dim) or isinstance(n, Dim):
         raise GraphError(f"the diagonal of {x.type}, whose size is symbolic", op="diagonal", at=user_loc(),
@@ -67,7 +61,7 @@ def kron(x: Any, y: Any, /) -> Tensor:
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """A norm of the matrices: "fro", the root of the sum of squares; 1 and -1, the largest and least sum of |x| of a column; inf and -inf, of a row."""
-    x = floating(_matrices("matrix_norm", x))
+    x = floating(matrices_of("matrix_norm", x))
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
@@ -97,11 +91,11 @@ def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:
-    """The n-th power of square matrices, n >= 0, by squaring; the identity for 0."""
-    x = _matrices("matrix_power", x, square=True)
+    """The n-th power of square matrices, by squaring: the identity for 0, powers of the inverse below."""
+    x = matrices_of("matrix_power", x, square=True)
     n = n.__index__()
     if n < 0:
-        raise GraphError(f"matrix_power of {x.type} to {n}", op="matrix_power", at=user_loc(), why="powers below 0 are of the inverse", fix="n >= 0")
+        x, n = inv(x), -n
     if n == 0:
         return broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape)
     out: Tensor | None = None

@@ -37,6 +37,7 @@ MOST_BUFFERS = 256                                              # before those t
 MOST_ROWS = 2048                                                # of a block
 GROUPS = 64                                                     # at most, of blocks that add into one partial result
 MOST_GROUPS = 1 << 10                                           # partial results
+NONE = 1 << 10                                                  # bits of what is not there
 PARTIAL = 1 << 14                                               # bytes of a partial result, at most
 
 
@@ -225,6 +226,14 @@ class Member:
         return self.nest.effects.touches
 
     @cached_property
+    def bits(self) -> tuple[int, int]:
+        """Of the narrowest floats, and of the narrowest integers from 32 up, that it computes with: what the number of lanes is made of (`lanes_of`)."""
+        summed = [x for x in walk(self.nest.body) if isinstance(x, For) and x.how == "serial"]
+        lanes = summed if self.nest.schedule is reduce_schedule else [self.nest.body]
+        dtypes = {buf.dtype for x in lanes for buf, _, _ in _accesses(x)}
+        return min((d.bits for d in dtypes if d.is_float), default=NONE), min((d.bits for d in dtypes if d.is_integer and d.bits >= 32), default=NONE)
+
+    @cached_property
     def buffers(self) -> set[tuple[str, object]]:
         """The kernel's arguments that it needs."""
         return {(r.region.name, b.shape) for b, r in zip(self.nest.buffers, self.nest.refs, strict=True)}
@@ -336,6 +345,12 @@ def _accesses(s: Stmt) -> Iterator[tuple[Buffer, tuple[Expr, ...], bool]]:
 # ---- chains ------------------------------------------------------------------------------------------------------------------------
 
 
+def lane(bits: tuple[int, int]) -> int:
+    """Bits of a lane, where floats and integers have these."""
+    floats, integers = bits
+    return floats if floats != NONE else integers if integers != NONE else 32
+
+
 class Chain:
     """Nests to run row by row together; and those met on the way that must run after them. The others met on the way may run before."""
 
@@ -368,9 +383,15 @@ class Chain:
     def takes(self, m: Member) -> bool:
         """Whether m may run beside the members, row by row, and has something to gain from it."""
         return (len(self.members) < MOST_NESTS and any(not m.regions.isdisjoint(x.regions) for x in self.members) and not self._late.conflicts(m.nest.effects)
-                and len(self._buffers | m.buffers) <= MOST_BUFFERS
+                and len(self._buffers | m.buffers) <= MOST_BUFFERS and self._one_width(m)
                 and all(x.keys & y.keys for y in m.inside for x in self._inside.get(y.region, ()) if x.writes or y.writes)
                 and not any(x.writes or y.writes for y in m.inside for x in self._after.get(y.region, ())))
+
+    def _one_width(self, m: Member) -> bool:
+        """Whether every reduction is in lanes as wide as the kernel's will be: partial sums are made for a number of them."""
+        every = [*self.members, m]
+        sums = {lane(x.bits) for x in every if x.nest.schedule is reduce_schedule}
+        return not sums or sums == {lane((min(x.bits[0] for x in every), min(x.bits[1] for x in every)))}
 
     def row_bytes(self) -> int:
         """Of everything that moves with the rows."""

@@ -13,13 +13,14 @@ from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
+from ..ops.linalg import LINALG
 from .elementwise import ELEMENTWISE, EXPENSIVE
 from .half import narrows, widens
 
 REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
 OPEN_HEADS = REDUCE | {"contract", "fold"}                      # elementwise nodes may follow in the same kernel
 BODIES = frozenset({"scan", "cond", "while"})                   # bodies of their own read what they are given
-CLOSED_HEADS = BODIES | {"argmax", "argmin", "argsort", "topk", "cumsum", "check_index", "print"} | {
+CLOSED_HEADS = BODIES | {"argmax", "argmin", "argsort", "topk", "cumsum", "check_index", "print"} | LINALG | {
     f"{where}_{how}" for where, hows in (("scatter", ("add", "set", "max", "min")), ("put_along", ("set", "max", "min"))) for how in hows}
 LEAVES = frozenset({"input", "const", "iota", "size", "token"})
 AFFINE = frozenset({"permute", "broadcast", "slice", "flip", "window"})   # an index of the operand is an affine function of the result's

@@ -25,6 +25,7 @@ from ..ops.call import inline
 from . import context, control, nests
 from .access import Home
 from .context import Context
+from .expand import expand
 from .fuse import Group, Reads, groups, is_alias, root_of, shape_of
 from .layout import Order, identity, orders
 from .order import schedule
@@ -58,7 +59,7 @@ class Program:
 
 def lower(graph: Graph, target: Target, fixed: Mapping[int, Order]) -> Program:
     """The plan of a graph. Raises UnknownSize where a symbolic size must be a number. `fixed`: the orders of the states whose memory lies already."""
-    return _Lowering(inline(graph), target, fixed).program()
+    return _Lowering(expand(inline(graph)), target, fixed).program()
 
 
 class _Names:

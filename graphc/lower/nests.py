@@ -17,6 +17,7 @@ from .elementwise import number
 from .fuse import REDUCE, Group, is_head, shape_of
 from .half import stored
 from .heads import CLOSED
+from .linalg import CLOSED as LINALG
 
 
 def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
@@ -32,7 +33,7 @@ def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
         return [_reduce(g, ctx, order)]
     if name == "fold":
         return [_fold(g, ctx, order)]
-    return CLOSED[name](g.head, ctx)
+    return (LINALG[name] if name in LINALG else CLOSED[name])(g.head, ctx)
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------------------

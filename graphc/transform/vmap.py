@@ -16,7 +16,7 @@ from ..core.types import TensorType, TokenType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
-from ..ops import contract, index, movement, reduce, tuples
+from ..ops import contract, index, linalg, movement, reduce, tuples
 from ..ops.along import argsort, cumsum
 from ..ops.branch import cond
 from ..ops.call import barrier, custom_jvp, custom_vjp, remat
@@ -189,6 +189,17 @@ def _barrier(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: 
     return barrier(inputs[0] if moving[0] else spread(inputs[0], n), *inputs[1:])
 
 
+def _system(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Node:
+    """Of one matrix, right-hand sides of all examples are more columns."""
+    if moving[0] or not isinstance(n, int):
+        return _all(node, inputs, moving, n)
+    a, b = inputs
+    r, (*lead, rows, columns) = b.tensor.rank, node.tensor.shape
+    beside = movement.permute(b, axes=(*range(1, r - 1), 0, r - 1))
+    x = node.op(a, movement.reshape(beside, shape=(*lead, rows, n * columns)), **node.attrs)
+    return movement.permute(movement.reshape(x, shape=beside.tensor.shape), axes=(r - 2, *range(r - 2), r - 1))
+
+
 AXES: tuple[Op, ...] = (movement.flip, reduce.reduce_sum, reduce.reduce_max, reduce.reduce_min, reduce.reduce_prod, window, fold)
 AXIS: tuple[Op, ...] = (movement.concat, reduce.argmax, reduce.argmin, cumsum, argsort, tuples.topk, index.take_along, index.put_along_add,
                         index.put_along_set, index.put_along_max, index.put_along_min)
@@ -202,7 +213,7 @@ RULES: dict[Op, Rule] = {
     movement.slice_: _shifted(lambda attrs, n: {"starts": (0, *attrs["starts"]), "stops": (n, *attrs["stops"]), "steps": (1, *attrs["steps"])}),
     movement.pad: _shifted(lambda attrs, n: {"lo": (0, *attrs["lo"]), "hi": (0, *attrs["hi"]), "value": attrs["value"]}),
     index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
-    barrier: _barrier,
+    barrier: _barrier, linalg.cholesky: _all, linalg.lu: _all, linalg.solve: _system, linalg.triangular_solve: _system,
 }
 BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, while_: vmap_control.while_loop,
                           **dict.fromkeys((custom_vjp, custom_jvp, remat), vmap_calls.call_)}

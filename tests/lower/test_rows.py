@@ -210,3 +210,13 @@ def test_no_row_is_missed_or_done_twice() -> None:
         for a, b in zip(step([values]), run(step.graph, [values], []).outputs, strict=True):
             np.testing.assert_array_equal(a, b)
         assert any(isinstance(x, For | Store) for k in launches(step.plan) for x in walk(k.kernel.body))
+
+
+@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.int64, np.float32), (np.int32, np.float64)], ids=str)
+def test_sums_of_several_widths_over_the_same_rows(dtypes: tuple[type, type]) -> None:
+    """Partial sums are as many as lanes, and a kernel has one number of lanes."""
+    x, y = (np.random.default_rng(k).integers(-9, 9, (3000, 8, 8)).astype(d) for k, d in enumerate(dtypes))
+    for f in (lambda x, y: (gx.sum(x, axis=(1, 2)), gx.sum(y, axis=(1, 2)) + gx.astype(gx.sum(x, axis=(1, 2)), y.dtype)),
+              lambda x, y: (gx.prod(y[:, 0], axis=1) * gx.astype(gx.sum(x, axis=(1, 2)), y.dtype),)):
+        for got, want in zip(gx.compile(f)(x, y), f(gx.asarray(x), gx.asarray(y)), strict=True):
+            np.testing.assert_allclose(got, want.numpy(), rtol=1e-5)

@@ -1,0 +1,109 @@
+"""What is one node for its derivative's sake, spelt out before kernels are made: a solution becomes a factorization and two triangular solutions.
+
+Every solution with one matrix, a cotangent's too, shares the factorization. Batches of several axes become one axis.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.dims import product
+from ..core.types import TensorType, TupleType
+from ..ir.node import Graph, Info, Node, Recorder, recording
+from ..ir.op import Op
+from ..ir.walk import topo
+from ..ops import linalg
+from ..ops.elementwise import where
+from ..ops.leaf import splat
+from ..ops.linalg import LINALG
+from ..ops.movement import broadcast, reshape
+from ..ops.tuples import get
+
+Results = tuple[Node, ...]
+
+
+def expand(graph: Graph) -> Graph:
+    """The graph in ops that have kernels, loop bodies too. The same object where nothing changes."""
+    rec = Recorder(dict(graph.info))
+    with recording(rec):
+        out = _expand(graph, rec)
+    return graph if out is graph else graph.with_roots(out.roots, rec.info)
+
+
+def _expand(graph: Graph, rec: Recorder) -> Graph:
+    order = topo((*graph.leaves, *graph.roots))
+    if not any(n.op.name in LINALG or any(isinstance(v, Graph) for v in n.attrs.values()) for n in order):
+        return graph
+    done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}
+    parts: dict[Node, Results] = {}
+    factors = _Factors()
+    for n in order:
+        if n in done:
+            continue
+        here = rec.info.get(n, graph.where(n))
+        inputs = tuple(done.get(i, i) for i in n.inputs)
+        if n.op.name in LINALG:
+            rec.here = Info(here.locs, frozenset(), here.scopes, here.phases)
+            out = EXPANDED[n.op.name](factors, *inputs, **n.attrs) if n.op.name in EXPANDED else flat(n.op, inputs, n.attrs)
+            if isinstance(n.type, TupleType):
+                parts[n] = out
+                continue
+            done[n] = out[0]
+        elif n.op is get and n.inputs[0] in parts:
+            done[n] = parts[n.inputs[0]][n.attrs["index"]]
+        else:
+            rec.here = here
+            inner = {k: _expand(v, rec) for k, v in n.attrs.items() if isinstance(v, Graph)}
+            rec.here = here
+            changed = any(n.attrs[k] is not v for k, v in inner.items())
+            done[n] = Node(n.op, inputs, {**n.attrs, **inner} if changed else n.attrs, n.type) if changed or inputs != n.inputs else n
+            continue
+        rec.info[done[n]] = rec.info.get(done[n], here) | here
+    roots = tuple(done[r] for r in graph.roots)
+    return graph if roots == graph.roots else graph.with_roots(roots)
+
+
+def flat(op: Op, inputs: Results, attrs: Mapping[str, Any]) -> Results:
+    """The results of an op whose kernels know one batch axis at most."""
+    lead = inputs[0].tensor.shape[:-2]
+    several = len(lead) > 1
+    if several:
+        inputs = tuple(reshape(i, shape=(product(lead), *i.tensor.shape[len(lead):])) for i in inputs)
+    y = op(*inputs, **attrs)
+    out = tuple(get(y, index=k) for k in range(len(y.type.items))) if isinstance(y.type, TupleType) else (y,)
+    return tuple(reshape(o, shape=(*lead, *o.tensor.shape[1:])) for o in out) if several else out
+
+
+# ---- systems ---------------------------------------------------------------------------------------------------------------------------
+
+
+class _Factors:
+    """The factorization of each matrix that something is solved with."""
+
+    def __init__(self) -> None:
+        self.known: dict[Node, tuple[Node, Node, Node]] = {}
+
+    def of(self, a: Node) -> tuple[Node, Node, Node]:
+        """L and U in one, the order of the rows, and for each matrix whether it is singular."""
+        if a not in self.known:
+            f, perm = flat(linalg.lu, (a,), {})
+            self.known[a] = f, perm, linalg.diagonal_is_zero(f)
+        return self.known[a]
+
+
+def _solve(factors: _Factors, a: Node, b: Node, *, transposed: bool) -> Results:
+    """P a = L U, so a x = b is L U x = P b, and aᵀ x = b is Uᵀ Lᵀ (P x) = b."""
+    f, perm, singular = factors.of(a)
+
+    def triangular(x: Node, lower: bool) -> Node:
+        return flat(linalg.triangular_solve, (f, x), {"lower": lower, "transposed": transposed, "unit": lower})[0]
+
+    if transposed:
+        x = linalg.rows_taken(triangular(triangular(b, False), True), linalg.inverse(perm))
+    else:
+        x = triangular(triangular(linalg.rows_taken(b, perm), True), False)
+    t: TensorType = x.tensor
+    return (where(broadcast(singular, shape=t.shape, axes=(t.rank - 2, t.rank - 1)), splat(float("nan"), x), x),)
+
+
+EXPANDED: dict[str, Callable[..., Results]] = {"solve": _solve}

@@ -1,0 +1,160 @@
+"""A batch of small matrices: each lane of a vector factors one. In scratch the lanes are innermost, so whatever the algorithm, its arithmetic is whole vectors.
+
+The idea is that of batched BLAS in interleaved layout (Dongarra and others, 2017). The last matrices, where they do not fill a vector, are factored beside
+lanes that hold nothing.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.dtype import DType, i64
+from ..ir.node import Node
+from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, For, Int, Select, Stmt, Store, Un, Var, lift, seq
+from .access import Home, Reader
+from .context import in_registers
+from .elementwise import number
+from .fuse import shape_of
+from .tiles import Element, each
+
+MOST = 32                                               # rows and columns
+LANE = Var("l")
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """One op on as many matrices as there are lanes, from number `first` on; `count` of them are there."""
+
+    reader: Reader
+    first: Expr
+    count: int
+    lanes: int
+    dtype: DType
+
+    def buffer(self, name: str, rows: int, columns: int, dtype: DType | None = None) -> Buffer:
+        return Buffer(name, (rows, columns, self.lanes), dtype or self.dtype, "scratch")
+
+    def each(self, rows: int, columns: int, f: Callable[[Expr, Expr], Stmt]) -> Stmt:
+        """f at every place, on the lanes that are there."""
+        return each("i", 0, rows, each("j", 0, columns, For(LANE.name, Int(0), Int(self.count), "simd", f(Var("i"), Var("j")))))
+
+    def filled(self, buf: Buffer, rows: int, columns: int, element: Element) -> Stmt:
+        return self.each(rows, columns, lambda i, j: Store(buf, (i, j, LANE), element(i, j)))
+
+    def operand(self, x: Node) -> Element:
+        return lambda i, j: self.reader.at(x, (self.first + LANE, i, j))
+
+    def written(self, homes: Sequence[Home], rows: int, columns: int, value: Element) -> Stmt:
+        def at(i: Expr, j: Expr) -> Stmt:
+            v = value(i, j)
+            return seq(*(Store(*self.reader.place(h, (self.first + LANE, i, j)), v) for h in homes))
+        return self.each(rows, columns, at) if homes else seq()
+
+    def computed(self, body: Stmt) -> Stmt:
+        return For(LANE.name, Int(0), Int(self.lanes), "simd", body)
+
+    def register(self, name: str, dtype: DType | None = None) -> Buffer:
+        return Buffer(name, (), dtype or self.dtype, "register")
+
+
+Small = Callable[[Node, Lanes, Sequence[Sequence[Home]]], Stmt]
+
+
+def fits(n: Node) -> bool:
+    """Are its matrices small?"""
+    return all(isinstance(m, int) and m <= MOST for i in n.inputs for m in shape_of(i)[-2:])
+
+
+def body(n: Node, small: Small, reader: Reader, homes: Sequence[Sequence[Home]], batch: int, lanes: int) -> Stmt:
+    """The nest for a whole batch."""
+    dtype = n.inputs[0].tensor.dtype
+    whole, rest = divmod(batch, lanes)
+    main = For("v", Int(0), Int(whole), "parallel", small(n, Lanes(reader, Var("v") * lanes, lanes, lanes, dtype), homes))
+    tail = [small(n, Lanes(reader, Int(whole * lanes), rest, lanes, dtype), homes)] if rest else []
+    return seq(main, *tail)
+
+
+def less(buf: Buffer, at: tuple[Expr, ...], a: Expr, b: Expr) -> Stmt:
+    """buf[at] -= a * b."""
+    return Accum(buf, at, Bin("*", Un("neg", a), b))
+
+
+def sizes(n: Node, operand: int = 0) -> tuple[Any, Any]:
+    rows, columns = shape_of(n.inputs[operand])[-2:]
+    return rows, columns
+
+
+def cholesky(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
+    """Column by column, each less what the columns before it contribute."""
+    size, dtype = sizes(n)[0], t.dtype
+    a, x = t.buffer("a", size, size), t.operand(n.inputs[0])
+    i, j, k = Var("i"), Var("j"), Var("k")
+    acc, pivot = t.register("acc"), t.register("pivot")
+
+    def column(row: Expr, store: Stmt) -> Stmt:
+        return Alloc(acc, seq(Store(acc, (), a[row, j, LANE]), each("k", 0, j, less(acc, (), a[row, k, LANE], a[j, k, LANE])), store))
+
+    zero, nan = number(0, dtype), number(float("nan"), dtype)
+    on = column(j, Store(pivot, (), Un("sqrt", Select(Bin("<", zero, acc[()]), acc[()], nan))))
+    below = each("i", j + 1, size, column(i, Store(a, (i, j, LANE), acc[()] / pivot[()])))
+    factor = t.computed(each("j", 0, size, Alloc(pivot, seq(on, Store(a, (j, j, LANE), pivot[()]), below))))
+    last = a[size - 1, size - 1, LANE]
+
+    def result(i: Expr, j: Expr) -> Expr:
+        return Select(Bin("<=", j, i), Select(Bin("==", last, last), a[i, j, LANE], nan), zero)
+
+    symmetric = t.filled(a, size, size, lambda i, j: Bin("*", Bin("+", x(i, j), x(j, i)), number(0.5, dtype)))
+    return Alloc(a, seq(symmetric, factor, t.written(homes[0], size, size, result)))
+
+
+def lu(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
+    """Right-looking, with row exchanges of each lane's own."""
+    size, dtype = sizes(n)[0], t.dtype
+    a, perm = t.buffer("a", size, size), Buffer("p", (size, t.lanes), i64, "scratch")
+    i, j, k = Var("i"), Var("j"), Var("k")
+    best, where, magnitude = t.register("best"), t.register("where", i64), t.register("size")
+    better = Bin("<", best[()], magnitude[()])
+    look = Alloc(magnitude, seq(Store(magnitude, (), Un("abs", a[i, k, LANE])), Store(where, (), Select(better, Cast(i, i64), where[()])),
+                                Store(best, (), Select(better, magnitude[()], best[()]))))
+    p = where[()]
+
+    def exchange(buf: Buffer, here: tuple[Expr, ...], there: tuple[Expr, ...], names: tuple[str, str]) -> Stmt:
+        one, other = (t.register(name, buf.dtype) for name in names)
+        return in_registers([one, other], seq(Store(one, (), buf[here]), Store(other, (), buf[there]), Store(buf, here, other[()]), Store(buf, there, one[()])))
+
+    swap = seq(each("j", 0, size, exchange(a, (k, j, LANE), (p, j, LANE), ("one", "other"))), exchange(perm, (k, LANE), (p, LANE), ("here", "there")))
+    pivot, factor, zero = t.register("pivot"), t.register("m"), number(0, dtype)
+    below = each("i", k + 1, size, Alloc(factor, seq(
+        Store(factor, (), a[i, k, LANE] / pivot[()]), Store(a, (i, k, LANE), factor[()]),
+        each("j", k + 1, size, less(a, (i, j, LANE), factor[()], a[k, j, LANE])))))
+    step = in_registers([best, where, pivot], seq(
+        Store(best, (), Un("abs", a[k, k, LANE])), Store(where, (), Cast(k, i64)), each("i", k + 1, size, look), swap,
+        Store(pivot, (), Select(Bin("==", a[k, k, LANE], zero), number(1, dtype), a[k, k, LANE])), below))
+    numbers = each("i", 0, size, Store(perm, (i, LANE), Cast(i, i64)))
+    out = [t.written(homes[0], size, size, lambda i, j: a[i, j, LANE])]
+    if homes[1]:
+        out.append(t.each(size, 1, lambda i, _: seq(*(Store(*t.reader.place(h, (t.first + LANE, i)), perm[i, LANE]) for h in homes[1]))))
+    return Alloc(a, Alloc(perm, seq(t.filled(a, size, size, t.operand(n.inputs[0])), t.computed(seq(numbers, each("k", 0, size, step))), *out)))
+
+
+def triangular_solve(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
+    """Row by row, each less the rows above it; from the last row up where the triangle is an upper one."""
+    (size, columns), flags = sizes(n, 1), n.attrs
+    up, transposed, unit = flags["lower"] == flags["transposed"], flags["transposed"], flags["unit"]
+    a, x = t.buffer("a", size, size), t.buffer("x", size, columns)
+    of, i, j, k = t.operand(n.inputs[0]), Var("i"), Var("j"), Var("k")
+
+    def row(r: Expr) -> Expr:
+        return lift(size - 1) - r if up else r
+
+    def element(r: Expr, c: Expr) -> Expr:
+        return of(row(c), row(r)) if transposed else of(row(r), row(c))
+
+    factor = t.register("m")
+    above = each("k", 0, i, Alloc(factor, seq(Store(factor, (), a[i, k, LANE]), each("j", 0, columns, less(x, (i, j, LANE), factor[()], x[k, j, LANE])))))
+    divided = Alloc(factor, seq(Store(factor, (), a[i, i, LANE]), each("j", 0, columns, Store(x, (i, j, LANE), x[i, j, LANE] / factor[()]))))
+    solve = each("i", 0, size, seq(above, *([] if unit else [divided])))
+    b = t.operand(n.inputs[1])
+    return Alloc(a, Alloc(x, seq(t.filled(a, size, size, element), t.filled(x, size, columns, lambda i, j: b(row(i), j)), t.computed(solve),
+                                 t.written(homes[0], size, columns, lambda i, j: x[row(i), j, LANE]))))
