@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..core.dtype import DType, i64
+from ..core.record import dataclass
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, Int, Lit, Select, Stmt, Store, Un, Var, lift, seq
 from . import small, tiles

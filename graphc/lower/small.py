@@ -6,10 +6,10 @@ lanes that hold nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..core.dtype import DType, i64
+from ..core.record import dataclass
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, For, Int, Select, Stmt, Store, Un, Var, lift, seq
 from .access import Home, Reader

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..core.dtype import DType
+from ..core.record import dataclass
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Expr, For, Int, Select, Stmt, Store, Un, Var, lift, seq
 from .elementwise import number
 
