@@ -18,6 +18,8 @@ settings.register_profile("slow", settings.get_profile("quick"), max_examples=50
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden texts anew instead of comparing with them")
+    parser.addoption("--hunt-count", type=int, default=None, help="how many random programs each hunt of tests/testing/test_hunts.py tries")
+    parser.addoption("--hunt-first", type=int, default=0, help="the seed that the hunts begin with")
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too, and let hypothesis draw 500 examples, not 30")
 
 

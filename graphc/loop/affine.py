@@ -53,12 +53,14 @@ def place(buf: Buffer, index: tuple[Expr, ...]) -> Form:
 
 
 def mentions(e: Expr, var: str) -> bool:
-    stack = [e]
+    stack, seen = [e], set[int]()                       # expressions share parts: as a tree a function of a function has too many
     while stack:
         x = stack.pop()
         if isinstance(x, Var) and x.name == var:
             return True
-        stack.extend(children(x))
+        if id(x) not in seen:
+            seen.add(id(x))
+            stack.extend(children(x))
     return False
 
 

@@ -464,8 +464,9 @@ def reduce_schedule(s: Stmt, free: tuple[str, ...], summed: tuple[str, ...], tar
         s = sink(tile(s, inner, width, unit=lanes), inner + "i")
         return mark(s, **{inner + "i": "simd"})
     for outer in reversed(summed[:-1]):
-        if k in whole and collapsible(reads, outer, k, size_of(s, k)):
-            s = collapse(s, outer, k, k)
+        if k not in whole or not collapsible(reads, outer, k, size_of(s, k)):
+            break                                       # nor then any further out: those do not directly hold k
+        s = collapse(s, outer, k, k)
     step = lanes * min(4 if len(accs) == 1 else 2, 1 << (-(-size_of(s, k) // lanes) - 1).bit_length())
     s = partial_sums(tile(s, k, step, unit=step), accs, k + "i", lanes)
     return mark(s, **{k + "i": "simd"})

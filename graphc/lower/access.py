@@ -17,7 +17,7 @@ from ..core.errors import GraphError
 from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Node
-from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, dtype_of, lift, subst
+from ..loop.ir import Bin, Buffer, Cast, Expr, Int, Lit, Ref, Region, Select, Var, children, dtype_of, lift, subst
 from . import half
 from .elementwise import ELEMENTWISE, number, philox
 from .fuse import memory_of, only_ones, shape_of, unique_put
@@ -63,7 +63,8 @@ class Reader:
         self.lets: dict[Node, Expr] = {}                # nodes of this kernel that have a register at the kernel's own index
         self.buffers: dict[tuple[str, Expr, tuple[Size, ...]], Buffer] = {}
         self.refs: list[Ref] = []
-        self.memo: dict[tuple[Node, Index], Expr] = {}
+        self.memo: dict[tuple[object, ...], Expr] = {}
+        self.alive: list[Expr] = []                     # what is known by its id
 
     def buffer(self, home: Home) -> Buffer:
         """The kernel's argument for a piece of memory; the same piece under the same shape is one argument."""
@@ -83,10 +84,19 @@ class Reader:
 
     def at(self, n: Node, ix: Index) -> Expr:
         """The element of n at ix."""
-        key = (n, ix)
+        key = self.key(n, ix)
         if key not in self.memo:
             self.memo[key] = self.lets[n] if n in self.lets else self._at(n, ix)
         return self.memo[key]
+
+    def key(self, n: Node, ix: Index) -> tuple[object, ...]:
+        """What an element is known by: its node and index, a small index by what it says and another (of a gather) by which object it is. A function of
+        a function shares its parts, and has too many of them as a tree to be compared."""
+        return (n, *[i if isinstance(i, Var | Int) or _is_small(i) else self._id(i) for i in ix])
+
+    def _id(self, e: Expr) -> int:
+        self.alive.append(e)
+        return id(e)
 
     def home(self, n: Node) -> Home | None:
         """The memory of n, seen in n's shape."""
@@ -214,12 +224,24 @@ class Reader:
         return self.at(x, (*ix[:axis], self._index(i, ix[axis:axis + k], shape_of(x)[axis]), *ix[axis + k:]))
 
     def _index(self, i: Node, ix: Index, size: Size) -> Expr:
-        """The value of an index node, clamped to 0..size-1, as an index."""
-        return self._clamped(self.at(i, ix), size) if not _checked(i, size) else _wide(self.at(i, ix))
+        """The value of an index node, clamped to 0..size-1, as an index: the same object each time."""
+        key = (size, *self.key(i, ix))
+        if key not in self.memo:
+            self.memo[key] = self._clamped(self.at(i, ix), size) if not _checked(i, size) else _wide(self.at(i, ix))
+        return self.memo[key]
 
     def _clamped(self, e: Expr, size: Size) -> Expr:
         e = _wide(e)
         return Bin("min", Bin("max", e, Lit(0, i64)), Lit(max(size - 1, 0), i64) if isinstance(size, int) else lift(size - 1))
+
+
+def _is_small(e: Expr, most: int = 24) -> bool:
+    """Whether an expression, as a tree, has at most so many parts."""
+    stack = [e]
+    while stack and most:
+        stack.extend(children(stack.pop()))
+        most -= 1
+    return not stack
 
 
 def _checked(i: Node, size: Size) -> bool:

@@ -54,7 +54,7 @@ def _values(members: Sequence[Node], reader: Reader, ix: Index, ctx: Context) ->
                 sets.append(Store(reg, (), value))
                 value = reg[()]
             reader.lets[n] = value
-            reader.memo[n, ix] = value
+            reader.memo[reader.key(n, ix)] = value
         writes += [Store(*reader.place(h, ix), reader.lets[n]) for h in ctx.results(n)]
     return in_registers(registers, seq(*sets, *writes))
 
