@@ -279,7 +279,7 @@ class CompiledFunction:
     def _traced(self, call: Arguments) -> Variant:
         """A new variant, of the shapes that the keys say: they may be symbolic."""
         types = [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys]
-        return Variant(function.trace(self.fn, call, types, self.options.keep_grads), call, self.options)
+        return Variant(function.trace(self.fn, call, types, self.options.keep_grads, self.options.stable), call, self.options)
 
     def _announce(self, call: Arguments, stale: bool) -> None:
         """A second shape is compiled once more: said at INFO, or refused."""

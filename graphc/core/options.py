@@ -25,6 +25,8 @@ class Options:
     threads: int = 1                                    # how many share a step, at most as many as there are cores; the results do not depend on it
     keep_grads: bool = False                            # p.grad is readable after a step that ends in optimizer.step()
     on_new_shape: Literal["compile", "error"] = "compile"
+    stable: bool = True                                 # formulas in their numerically stable form: log(1 + x) is log1p(x)
+    fast: bool = False                                  # rules that are right for real numbers only: sums in another order, x * a + x * b as x * (a + b)
     flush_denormals: bool = True                        # denormals are zero inside the native step
     memory_limit: int | None = None                     # bytes: a native step that needs more, its states included, is not made
     passes: tuple[str, ...] | None = None               # names of the passes to run, in order; None: all
@@ -40,7 +42,7 @@ class Options:
             raise GraphError(f"memory_limit must be a number of bytes >= 1, got {self.memory_limit!r}", fix="memory_limit=2 << 30")
         if self.on_new_shape not in ("compile", "error"):
             raise GraphError(f'on_new_shape must be "compile" or "error", got {self.on_new_shape!r}')
-        for name in ("keep_grads", "flush_denormals", "cache", "check_passes"):
+        for name in ("keep_grads", "stable", "fast", "flush_denormals", "cache", "check_passes"):
             if not isinstance(getattr(self, name), bool):
                 raise GraphError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.passes is not None and not (isinstance(self.passes, (tuple, list)) and all(isinstance(p, str) for p in self.passes)):

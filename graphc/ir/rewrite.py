@@ -140,22 +140,23 @@ def is_splat(n: Node, value: float | None, kinds: tuple[str, ...] = ("float", "i
 FUEL = 64                                               # firings for each node of the graph, before we say that rules chase each other
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], also: Callable[[Node], Node | None] | None = None) -> Graph:
+def rewrite(graph: Graph, rules: Iterable[Rule], also: Callable[[Node], Node | None] | None = None, fired: list[tuple[Node, Rule]] | None = None) -> Graph:
     """Apply rules bottom-up until none fits anywhere; the same graph object where none did.
 
     `also` is tried on every node before the rules: what is a function of a node and no pattern, such as folding. New nodes, and nodes that take
-    the place of others, get the Info of what they replace.
+    the place of others, get the Info of what they replace. `fired` is told of each rule that was applied, and to what.
     """
     index: dict[Op, list[Rule]] = {}
     for rule in rules:
         index.setdefault(rule.pattern.op, []).append(rule)
-    return _Engine(index, also).run(graph)
+    return _Engine(index, also, fired).run(graph)
 
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
     index: Mapping[Op, Sequence[Rule]]
     also: Callable[[Node], Node | None] | None
+    fired: list[tuple[Node, Rule]] | None = None
 
     def run(self, graph: Graph) -> Graph:
         info = dict(graph.info)
@@ -221,6 +222,8 @@ class _Engine:
             if match(rule.pattern, n, env, uses):
                 new = rule.function(**env)
                 if new is not None:
+                    if self.fired is not None:
+                        self.fired.append((n, rule))
                     return new, rule
         return n, None
 

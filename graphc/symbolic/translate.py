@@ -40,7 +40,7 @@ def traced(f: Any, args: Sequence[Any]) -> function.Traced:
     if not args:
         args = [Spec((), f64)] * _arity(f)
     call = arguments.take_apart(tuple(args), {}, lambda treedef: arguments.leaf_names(f, treedef))
-    return function.trace(f, call, [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys])
+    return function.trace(f, call, [TensorType(tuple(k[1]), k[2]) if k[0] == "array" else None for k in call.keys], stable=False)
 
 
 def _arity(f: Callable[..., Any]) -> int:

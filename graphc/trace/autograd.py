@@ -193,7 +193,7 @@ def pull(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node
                 g = given.node()
         return g
 
-    return derived(vjp(outputs, cotangents, wrt, on_cotangent if hooks else None), create_graph)
+    return derived(vjp(outputs, cotangents, wrt, on_cotangent if hooks else None, hooks), create_graph)
 
 
 def derived(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:

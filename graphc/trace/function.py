@@ -11,12 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core.errors import GraphError
-from ..core.loc import user_loc
+from ..core.loc import Loc, user_loc
 from ..core.record import dataclass, field, replace
 from ..core.types import TensorType
 from ..ir.node import Graph, Info, Node
+from ..ir.rewrite import Rule
 from ..ir.walk import rebuilt, topo
 from ..ops import leaf
+from ..transform.stability import stabilize, written_as_is
 from . import tree
 from .arguments import Arguments, leaf_names, scalar_dtype
 from .guards import Captured, Constant, captures, process, structure
@@ -56,6 +58,7 @@ class Traced:
     grad_guards: list[tuple[Tensor, bool]]              # is .grad None before the call?
     constants: list[Constant]
     dims: frozenset[str]
+    rewritten: list[tuple[frozenset[Loc], str]]         # formulas that took their stable form: where they were written, and how
     epoch: int = 0
     written: tuple[Storage, ...] = ()
     writer: Writer = field(default_factory=Writer)
@@ -97,8 +100,13 @@ class Traced:
         self.writer.count += 1
 
 
-def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorType | None], keep_grads: bool = False) -> Traced:
-    """Trace fn. `types` gives, for each leaf that is an array, its type (sizes may be symbolic)."""
+def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorType | None], keep_grads: bool = False, stable: bool = True) -> Traced:
+    """Trace fn. `types` gives, for each leaf that is an array, its type (sizes may be symbolic). stable: formulas take their stable form."""
+    with written_as_is(not stable):
+        return _trace(fn, arguments, types, keep_grads)
+
+
+def _trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorType | None], keep_grads: bool) -> Traced:
     names = leaf_names(fn, arguments.treedef)
     objects = [x for x, key in zip(arguments.leaves, arguments.keys) if key[0] == "object"]
     captured = captures(fn, arguments=objects)
@@ -141,13 +149,15 @@ def trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorTy
     storages, states = tracer.states()
     graph = Graph((*inputs, *numbers, *(n for n, _ in tracer.scalars.values())), tuple(outputs), states, tracer.effects, tracer.recorder.info,
                   getattr(fn, "__name__", "graph"))
-    graph = _without(graph, dropped)
+    rewritten: list[tuple[Node, Rule]] = []
+    graph = stabilize(_without(graph, dropped), rewritten)
     for obj in captured.structured:                                     # read without being called: net.training, net.k
         tracer.depends(obj)
     met = list(tracer.depends_on.values())
     return Traced(graph, storages, array_leaves, [t for t in types if t is not None], number_leaves, [s for _, s in tracer.scalars.values()],
                   out_tree, described, actions, captures(fn, met, objects), [(o, structure(o)) for o in met], guards,
-                  _numbers(captured, tracer) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims), process.count)
+                  _numbers(captured, tracer) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims),
+                  [(graph.where(n).locs, rule.comment) for n, rule in rewritten], process.count)
 
 
 def _value(tracer: Tracer, x: Tensor) -> Node:

@@ -6,12 +6,12 @@ does not exist, and differentiated by it (J. Townsend, "A new trick for calculat
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType
 from ..ir.node import Node
-from ..ir.walk import rebuilt, topo
+from ..ir.walk import rebuilt, substitute, topo
 from ..ops import contract, index, movement, reduce, tuples
 from ..ops.along import cumsum
 from ..ops.call import barrier, custom_vjp, linear_or_refuse
@@ -22,6 +22,7 @@ from ..ops.window import fold, window
 from . import jvp_calls, jvp_control
 from .grad import _at, _pull, _smooth, vjp
 from .jvp_control import Push, Tangent, Tangents, Written, named
+from .stability import forms
 
 DIAGONAL = frozenset({"unary", "binary", "select"})     # families whose Jacobians are: each result depends on the operands at its place
 
@@ -36,8 +37,8 @@ def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) 
     return values, tuple(splat(0.0, o.tensor.cotangent) if t is None else t for o, t in zip(outputs, slopes))
 
 
-def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, ...], Tangents]:
-    """`jvp`, where no tangent at all is None."""
+def push(outputs: Sequence[Node], seeds: dict[Node, Node], stop: Collection[Node] = (), stable: bool = True) -> tuple[tuple[Node, ...], Tangents]:
+    """`jvp`, where no tangent at all is None. Nothing below `stop` is looked at; stable: what has a stable form is differentiated by that."""
     for w, t in seeds.items():
         if t.type != w.tensor.cotangent:
             raise GraphError(f"the tangent of a {w.type} is a {w.tensor.cotangent}, got {t.type}")
@@ -45,8 +46,10 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
     items: dict[Node, Tangents] = {}                                    # of tuples, item by item
     value: dict[Node, Node] = {}                                        # nodes written anew
     parts: dict[Node, tuple[Node, ...]] = {}                            # loops, branches and calls written anew, result by result
-    for n in topo(outputs, stop=seeds):
-        if n in seeds:
+    order = topo(outputs, stop=[*seeds, *stop])
+    by = forms(order, seeds) if stable else {}
+    for n in order:
+        if n in seeds or n in stop:
             continue
         with _at(n):
             if n.op is get:
@@ -63,6 +66,12 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node]) -> tuple[tuple[Node, 
                 value[n] = m
             ts = tuple(slopes.get(i) for i in n.inputs)
             if all(t is None for t in ts):
+                continue
+            if n in by:
+                ends = {e: t for e in by[n].ends if (t := slopes.get(e)) is not None}
+                _, (slope,) = push((by[n].root,), ends, by[n].ends, stable=False)
+                if slope is not None:
+                    slopes[n] = substitute((slope,), value)[0] if value else slope
                 continue
             if n.op in BODIES:
                 parts[n], items[n] = BODIES[n.op](m, ts, push)
