@@ -25,6 +25,7 @@ from ..ops.tuples import get
 Maker = Callable[["Draw"], "Node | None"]
 MAKERS: dict[str, Maker] = {}
 MOST = 1 << 12                                          # elements of what a program computes on the way, but for its large leaves
+NESTS = ("scan", "while", "cond", "remat")
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0)              # those that the rewrite rules know
 DTYPES = (f32, f32, f32, f64, f64, i64, i32, bool_, u8, u32, f16, bf16)
 
@@ -133,7 +134,7 @@ class Draw:
         leaves = tuple(input_(name=f"b{k}", shape=t.shape, dtype=t.dtype) for k, t in enumerate(types))
         inner = Draw(self.rng, self.sizes, self.smooth, None, list(leaves) or [splat(1.0, TensorType((), f64))], self.depth - 1, self.made)
         for _ in range(self.rng.randint(1, 4) if n is None else n):
-            inner.step()
+            inner.step(self.rng.choice(NESTS) if inner.depth > 0 and self.chance(0.2) else None)
         return leaves, inner
 
     def step(self, name: str | None = None) -> Node | None:
