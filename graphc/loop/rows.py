@@ -18,9 +18,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ..core.record import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 
-from ..core.dims import evaluate, parse
 from ..core.target import Target
 from .affine import Form, bounds, mentions, place
 from .chunk import begins, reduces
@@ -44,106 +42,12 @@ PARTIAL = 1 << 14                                               # bytes of a par
 def fuse(items: Sequence[Nest], private: Collection[str], target: Target) -> list[Nest]:
     """The nests, in an order that keeps their meaning, those that share rows put together. `private`: regions that nobody but these nests touches."""
     out: list[Nest] = []
-    for alone, chain, rest in _runs(items, target, View()):
+    for alone, chain, rest in runs(items, target, View()):
         out += alone
         if chain is not None:
             others = {ref.region.name for n in (*out, *rest) for ref in n.refs}
-            out.append(_Fused(chain, set(private) - others, target).nest())
+            out.append(Fused(chain, set(private) - others, target).nest())
     return out
-
-
-# ---- symbolic rows -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """From `first` on, a nest that sums over rows does it in blocks of `rows` (0: in one go; -1: it does not, but is scheduled as the reduction that it is)."""
-
-    first: int
-    rows: int
-
-
-MOST = 1 << 24                                                  # of a symbolic size, beyond which nothing new is looked for
-NOBODYS = 1_000_003                                             # a size that stands for all
-
-
-def symbolic(items: Sequence[Nest], dims: Collection[str], target: Target) -> list[Nest]:
-    """The nests, those that sum over a symbolic number of rows in the order that they would have if it were a number.
-
-    Put together with others, such a nest adds up blocks. Nests over symbolic rows stay apart (nothing is known of their memory), but a sum's bits should
-    be a function of the size: so what `fuse` would do is asked for all sizes, which is a few questions, for it changes its mind at a few. Not followed:
-    several dims, and rows of several axes.
-    """
-    sums = [k for k, n in enumerate(items) if _sums_symbolic_rows(n)]
-    if not sums or len(dims) > 1:
-        return list(items)
-    (dim,) = dims
-    texts = {text for x in items for text in x.sizes}
-    bound = [x.bound({dim: NOBODYS}) for x in items]
-    once = View()
-    known: dict[int, tuple[int, ...]] = {}
-
-    def at(n: int) -> tuple[int, ...]:
-        """For each sum what its `Order` says of rows, where the dim is n."""
-        if n not in known:
-            view = replace(once, numbers={evaluate(parse(text), {dim: NOBODYS}): evaluate(parse(text), {dim: n}) for text in texts})
-            found = {id(m.of): 0 if len(chain.sizes) > 1 else -1 if m.total is None else chain.block(target, view)
-                     for _, chain, _ in _runs(bound, target, view) if chain is not None for m in chain.members if m.total is not None or m.of is not m.nest}
-            known[n] = tuple([found.get(id(bound[k]), 0) for k in sums])
-        return known[n]
-
-    firsts, n = [1], 1
-    while n < MOST:
-        low, high, now = n, 2 * n, at(n)
-        if at(high) != now:
-            for power in [1 << k for k in range(low.bit_length(), high.bit_length())]:      # where blocks grow
-                for guess in (power - 1, power):
-                    if low < guess < high:
-                        low, high = (guess, high) if at(guess) == now else (low, guess)
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if at(middle) == now else (low, middle)
-            firsts.append(high)
-        n = high
-    out = list(items)
-    for j, k in enumerate(sums):
-        orders = [Order(1, at(1)[j])]
-        orders += [Order(b, at(b)[j]) for a, b in pairwise(firsts) if at(b)[j] != at(a)[j]]
-        if len(orders) > 1 or orders[0].rows:
-            out[k] = _in_orders(items[k], dim, orders, target)
-    return out
-
-
-def _sums_symbolic_rows(n: Nest) -> bool:
-    own = reduction(n)
-    if own is not None and own is not n:
-        return True
-    total = summation(n.body) if own is not None and own.schedule is reduce_schedule else None
-    return total is not None and not isinstance(total.main.hi, Int)
-
-
-def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) -> Nest:
-    """The nest once for each order, under a condition on the size."""
-    total, own = summation(nest.body), reduction(nest)
-    assert total is not None
-    assert own is not None
-    m = Member(own, nest, (total.main.var,), (-1,), total)
-    versions: list[Stmt] = []
-    parts: list[Part] = []
-    made: dict[int, _Fused] = {}
-    for k, order in enumerate(orders):
-        f = made[k] = _Fused(Chain((-1,), [m]), set(), target, max(order.rows, 1), total.main.hi)
-        if order.rows > 0:
-            s = f.nest().body
-            parts += f.parts
-        else:
-            s = f._placed(m, nest.body)
-            parts.append((own.schedule, own.args) if order.rows else (nest.schedule, nest.args))
-        if k + 1 < len(orders):
-            s = If(Bin("<", Var(dim), Int(orders[k + 1].first)), s)
-        versions.append(If(Bin("<=", Int(order.first), Var(dim)), s) if k else s)
-    buffers = [Buffer(f"a{j}", b.shape, b.dtype) for j, b in enumerate(nest.buffers)]
-    return Nest(nest.hint, tuple(buffers), nest.refs, seq(*versions), schedule, (tuple(parts),), nest.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +74,7 @@ class View:
         return self.chains[key]
 
 
-def _runs(items: Sequence[Nest], target: Target, view: View) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
+def runs(items: Sequence[Nest], target: Target, view: View) -> Iterator[tuple[list[Nest], Chain | None, list[Nest]]]:
     """Nests that stay alone, then a chain of some that do not, and the rest, which the next run goes on with."""
     rest, alone = list(items), list[Nest]()
     while rest:
@@ -182,7 +86,7 @@ def _runs(items: Sequence[Nest], target: Target, view: View) -> Iterator[tuple[l
         passed = rest[:next(k for k, n in enumerate(rest) if n is chain.members[-1].of) + 1]
         alone += [n for n in passed if id(n) not in taken | behind]
         rest = [n for n in passed if id(n) in behind] + rest[len(passed):]
-        yield alone, chain, rest
+        yield alone, chain, list(rest)
         alone = []
     yield alone, None, []
 
@@ -459,7 +363,7 @@ def schedule(s: Stmt, parts: tuple[Part, ...]) -> Stmt:
     return go(s)
 
 
-class _Fused:
+class Fused:
     """A chain as one nest: its buffers, and the loops around what the members do to a block."""
 
     def __init__(self, chain: Chain, private: set[str], target: Target, rows: int = 0, length: Expr | None = None) -> None:
@@ -565,12 +469,12 @@ class _Fused:
 
         at_row = {last: base + Var(last), **{v: Var(f"row{j}") for j, v in enumerate(outer)}}
         s = subst(cut(s), at_row)
-        s = self._placed(m, s)
+        s = self.placed(m, s)
         how, args = m.nest.schedule, tuple([_without(a, outer) for a in m.nest.args])
         self.parts.append((how, args))
         return s
 
-    def _placed(self, m: Member, s: Stmt) -> Stmt:
+    def placed(self, m: Member, s: Stmt) -> Stmt:
         """The buffers of a member become the kernel's; of what is private, a block."""
         for b, ref in zip(m.nest.buffers, m.nest.refs, strict=True):
             region = ref.region.name
@@ -621,7 +525,7 @@ class _Fused:
         for f in reversed(t.free):
             s = with_body(f, s)
         self.parts.append((reduce_schedule, (free, ("part",), self.target)))
-        return self._placed(m, s)
+        return self.placed(m, s)
 
 
 def _smaller(a: Expr, b: Expr) -> Expr:

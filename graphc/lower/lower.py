@@ -17,7 +17,7 @@ from ..core.target import Target
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.walk import subgraphs, topo
-from ..loop import rows
+from ..loop import anyrows, rows
 from ..loop.ir import Plan, Region, Steps
 from ..loop.nest import Nest
 from ..loop.place import refs
@@ -251,9 +251,10 @@ class _Lowering:
             neighbours = list(run)
             nests = [x for x in neighbours if isinstance(x, Nest)]
             here = Counter(name for x in nests for name in _regions(x))
+            own = {r for r in private if here[r] == touched[r]}
             if names := {d for x in nests for n in x.sizes for d in dim_names(n)}:
-                nests = rows.symbolic(nests, names, self.target)
-            fused = rows.fuse(nests, {r for r in private if here[r] == touched[r]}, self.target)
+                nests = anyrows.symbolic(nests, names, own, self.target)
+            fused = rows.fuse(nests, own, self.target)
             out += [x.launch(self.names.kernel(x.hint)) for x in fused] or [x for x in neighbours if not isinstance(x, Nest)]
         return Steps(tuple(out))
 
