@@ -13,6 +13,8 @@ from graphc import nn, optim
 from graphc.core.errors import UnknownSize
 from graphc.interp import numpy as oracle
 from graphc.llvm import jit
+from graphc.loop.ir import Bin, If, Int, Var
+from graphc.loop.place import launches
 
 Arrays = list[np.ndarray[Any, Any]]
 SIZES = (1, 2, 7, 8, 63, 65, 1024, 5000)
@@ -121,6 +123,42 @@ def test_long_sums(name: str) -> None:
     step = every(f, specs)
     for n in (1, 5, 8, 9, 16, 17, 31, 32, 33, 64, 1000, 20_000, 65_536, 300_001):
         assert same(step(*make(n)), gx.compile(f)(*make(n))), n
+
+
+def _normed(x: Any, c: Any) -> Any:
+    scale, shift = gx.asarray(V), gx.asarray(V * 2)
+    loss = lambda x, a, b: gx.sum(nn.functional.layer_norm(x, (13,), a, b) * c)                    # noqa: E731
+    return nn.functional.layer_norm(x, (13,), scale, shift), *gx.grad(loss, (0, 1, 2))(x, scale, shift)
+
+
+def _regressed(x: Any, y: Any) -> Any:
+    return gx.value_and_grad(lambda w: gx.mean(nn.functional.softplus(x @ w) - y * (x @ w)))(gx.asarray(V))
+
+
+ROWS: dict[str, Case] = {
+    "layer norm": (_normed, [S(("N", 13)), S(("N", 13))], lambda n: [floats(n, 13), floats(n, 13)]),
+    "logistic regression": (_regressed, [S(("N", 13)), S(("N",))], lambda n: [floats(n, 13), (floats(n) > 0).astype(np.float32)]),
+    "softmax of a sum": (lambda x, y: nn.functional.softmax(x * 2 + y, 1) * y, [S(("N", 13)), S(("N", 13))], lambda n: [floats(n, 13), floats(n, 13)]),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_many_rows_go_through_the_cache_together(name: str) -> None:
+    """One kernel for many rows, one for each nest below; the bits of either are those of a static step, on every side of the sizes at which that changes."""
+    f, specs, make = ROWS[name]
+    one, two = every(f, specs, threads=1), every(f, specs, threads=2)
+    kernels = [x.kernel for x in launches(one.variants[-1].every.plan)]
+    (whole,) = [k for k in kernels if "rows" in k.name]
+    assert isinstance(whole.body, If)
+    match whole.body.cond:
+        case Bin("<=", Int(first), Var("N")): pass
+        case _: raise AssertionError(whole.body.cond)
+    small = [k for k in kernels if isinstance(k.body, If) and k.body.cond == Bin("<", Var("N"), Int(first))]
+    assert len(small) >= 2
+    for n in (1, 2, first // 2, first - 1, first, first + 1, 2 * first + 3, 20 * first + 17):
+        want = gx.compile(f, threads=1)(*make(n))
+        assert same(one(*make(n)), want), n
+        assert same(two(*make(n)), want), n
 
 
 # ---- training ------------------------------------------------------------------------------------------------------------------------

@@ -13,15 +13,16 @@ from __future__ import annotations  # noqa: I001
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from ..core.record import dataclass, field, replace
+from typing import TypeGuard
 
 from ..core.compat import assert_never
+from ..core.record import dataclass, field, replace
 from ..core.target import Target
 from .affine import bounds, form
 from .affine import place as number
 from .ir import (  # isort: skip
     Accum, Alloc, Barrier, Bin, Branch, Buffer, Call, Check, Expr, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps,
-    Stmt, Store, Un, While, children, expressions, looked_at, map_plan, seq, walk, walk_plan,
+    Stmt, Store, Un, While, children, expressions, looked_at, map_plan, postorder, seq, walk, walk_plan,
 )
 from .place import launches
 from .schedule import at_most, lanes_of, reindex
@@ -201,11 +202,11 @@ def split(plan: Plan, target: Target) -> Plan:
 
 def _phases(k: Kernel) -> list[Kernel]:
     """The kernel in pieces that each can be shared, or nothing."""
-    ones: list[For] = []                                        # parallel loops of one iteration, around everything
+    ones: list[For | If] = []                                   # parallel loops of one iteration, and what sizes must be, around everything
     scratch: list[Buffer] = []
     s = k.body
-    while isinstance(s, Alloc) or (isinstance(s, For) and s.how == "parallel" and s.hi == Int(1)):
-        if isinstance(s, For):
+    while isinstance(s, Alloc) or _of_sizes(s) or (isinstance(s, For) and s.how == "parallel" and s.hi == Int(1)):
+        if isinstance(s, For | If):
             ones.append(s)
         elif s.buf.space == "scratch":
             scratch.append(s.buf)
@@ -239,6 +240,11 @@ def share(plan: Plan, target: Target) -> Plan:
     """The plan, placed, with its launches marked and barriers between them; the same plan where threads are not worth while."""
     marks = _shared(plan, target)
     return _Barriers(marks).plan(plan) if marks else plan
+
+
+def _of_sizes(s: Stmt) -> TypeGuard[If]:
+    """Whether s asks what symbolic sizes are, and nothing of memory."""
+    return isinstance(s, If) and not any(isinstance(e, Load) for e in postorder(s.cond, {}))
 
 
 def _shared(plan: Plan, target: Target) -> dict[tuple[int, tuple[Buffer, ...]], bool]:

@@ -91,7 +91,7 @@ def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
             stored.add(n)
             depth[n] = 0
     for n in reversed(order):
-        if n not in stored and n.op.name in EXPENSIVE and len(owners.get(n, ())) > 1:
+        if n not in stored and n.op.name in EXPENSIVE and len(owners.get(n, ())) > 1 and not is_count(n):
             stored.add(n)
         mine: set[object] = {sweep.get(n, n)} if n in stored else owners.get(n, set())
         for i in n.inputs:
@@ -129,7 +129,7 @@ def needs_memory(n: Node, k: int) -> bool:
         return True
     if name in ("pad", "concat", "window", "fold"):
         return is_dear(x)
-    return name == "broadcast" and (is_dear(x) or (not shape_of(x) and not is_count(x)))
+    return name == "broadcast" and (is_dear(x) or not shape_of(x)) and not is_count(x)
 
 
 def is_count(x: Node) -> bool:
