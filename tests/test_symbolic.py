@@ -127,7 +127,7 @@ def test_long_sums(name: str) -> None:
 
 def _normed(x: Any, c: Any) -> Any:
     scale, shift = gx.asarray(V), gx.asarray(V * 2)
-    loss = lambda x, a, b: gx.sum(nn.functional.layer_norm(x, (13,), a, b) * c)                    # noqa: E731
+    loss = lambda x, a, b: gx.sum(nn.functional.layer_norm(x, (13,), a, b) * c)
     return nn.functional.layer_norm(x, (13,), scale, shift), *gx.grad(loss, (0, 1, 2))(x, scale, shift)
 
 

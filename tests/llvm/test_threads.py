@@ -510,7 +510,7 @@ def test_ctrl_c() -> None:
             signal.signal(signal.SIGALRM, lambda *a: os.kill(os.getpid(), signal.SIGINT))
             signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01))
             try:
-                n = count(p)                                            # (CPython 3.11 lets go of an exception at the first line of a `try` that is jumped back to)
+                n = count(p)                        # CPython 3.11: the first line of a `try`, jumped back to, is outside it
                 while True: step()
             except KeyboardInterrupt:
                 pass
