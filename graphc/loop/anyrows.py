@@ -9,10 +9,10 @@ Not followed: several symbolic sizes, and rows of several axes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..core.dims import evaluate, parse
+from ..core.record import dataclass, replace
 from ..core.target import Target
 from .ir import Bin, Buffer, Expr, For, If, Int, Stmt, Var, seq, walk
 from .nest import Nest
