@@ -89,16 +89,17 @@ Measured before the run with loops of our own: the best rate, all threads togeth
 * "jax scan" makes {batches} steps in one call, graphc's figure beside it is one step a call.
 """
 WHY = {
-    "W1 W2 W2b": """The two products with 784 rows or columns are 98 % of the multiplications. They run as fast as MKL's (below), at 70 to 80 % of this core's FMA peak: 16 vector
-registers hold a tile of 6×16, which loads an operand for every third multiplication, and both operands come from L2. Adam adds a square root and a division for every
-weight, 12 to 17 cycles for eight of them on this core's one divider, and three arrays of the weights' size that do not stay in L2 beside the data; both overlap with the
-products only within a tile. Tried: panels of the sum in L1, rows innermost, prefetching what the update reads (kept, a tenth).""",
-    "W7": """With one thread it is arithmetic: 60 instructions for eight elements, one divider. With two it is the memory that they share: five arrays of 40 MB, and two of them are read
-before they are written, as every store to a line that is not in the cache does. Tried: stores past the caches, which gain nothing here and cost a multiple where an argument begins
-elsewhere in its page than the result (docs/lessons.md).""",
-    "W10a W10b": """Each row goes through the cache once, so what is left is the traffic of the arguments and results (the floor counts no reading of lines that are written, which adds
-half), and for softmax an exponential and a division for every element. With two threads the memory is shared. Tried: stores past the caches, a fifth faster for layer norm, with
-the risk above.""",
+    "W1 W2 W2b": """The two products with 784 rows or columns are 98 % of the multiplications. They run as fast as MKL's (below), at 70 to 80 % of this core's
+FMA peak: 16 vector registers hold a tile of 6×16, which loads an operand for every third multiplication, and both operands come from L2.
+Adam adds a square root and a division for every weight, 12 to 17 cycles for eight of them on this core's one divider, and three arrays of
+the weights' size that do not stay in L2 beside the data; both overlap with the products only within a tile. Tried: panels of the sum in L1,
+rows innermost, prefetching what the update reads (kept, a tenth).""",
+    "W7": """With one thread it is arithmetic: 60 instructions for eight elements, one divider. With two it is the memory that they share: five arrays of
+40 MB, and two of them are read before they are written, as every store to a line that is not in the cache does. Tried: stores past the
+caches, which gain nothing here and cost a multiple where an argument begins elsewhere in its page than the result (docs/lessons.md).""",
+    "W10a W10b": """Each row goes through the cache once, so what is left is the traffic of the arguments and results (the floor counts no reading of lines that
+are written, which adds half), and for softmax an exponential and a division for every element. With two threads the memory is shared.
+Tried: stores past the caches, a fifth faster for layer norm, with the risk above.""",
 }
 WORDS = {True: "met", False: "**missed**", None: ""}
 
