@@ -19,8 +19,9 @@ from ..ir.node import NOWHERE, Graph, Info, Node, Recorder, recorder, recording
 from ..ir.op import Op, Sample, register
 from ..ir.walk import rebuilt, substitute, topo
 from .check import Array, tensor
+from .depends import dependent
 from .elementwise import cos, sin
-from .leaf import input_, splat
+from .leaf import input_, splat, zeros
 from .tuples import get
 
 Evaluate = Callable[[Graph, Sequence[Array]], list[Array]]
@@ -197,19 +198,22 @@ def _jvp_vjp(g: Cotangents, y: Node, *operands: Node, body: Graph, forward: Grap
     pairs = [(next(pushed), c) for o, c in zip(body.outputs, g) if smooth(o.type)]
     cts = [c for _, c in pairs if c is not None]
     pulled = pullback([s for s, c in pairs if c is not None], cts, names)
-    linear_or_refuse("forward", body.name, pulled, names, [*operands, *cts])
+    pulled = linear_or_refuse("forward", body.name, pulled, names, [*operands, *cts])
     found = dict(zip(where, pulled))
     return tuple(found.get(k) for k in range(len(operands)))
 
 
-def linear_or_refuse(rule: str, name: str, results: Sequence[Node], names: Sequence[Node], ends: Sequence[Node]) -> None:
-    """Raise GraphError if the names are still in the derivative by them."""
-    if not set(names).isdisjoint(topo(results, stop=ends)):
+def linear_or_refuse(rule: str, name: str, results: Sequence[Node], names: Sequence[Node], ends: Sequence[Node]) -> tuple[Node, ...]:
+    """The derivative by the names, with them gone. Raises GraphError where it depends on them: then what was differentiated was not linear."""
+    if set(names).isdisjoint(topo(results, stop=ends)):
+        return tuple(results)
+    if any(dependent(results, names, ends)):
         what, other = ("tangents", "reverse") if rule == "forward" else ("cotangents", "forward")
         op = "custom_jvp" if rule == "forward" else "custom_vjp"
         raise GraphError(f"the {rule} rule of {name} is not linear in the {what}, so it has no {other} mode", op=op, at=user_loc(),
                          why=f"{other} mode is the transpose of the rule, and only what is linear has one",
                          fix="gx.custom_vjp, with a rule for reverse mode" if rule == "forward" else "gx.custom_jvp, with a rule for forward mode")
+    return substitute(results, {**{e: e for e in ends}, **{t: zeros(t) for t in names}})    # handed into a loop or branch, and not used there
 
 
 def _jvp_sample() -> dict[str, Any]:

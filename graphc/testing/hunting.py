@@ -19,6 +19,7 @@ import numpy as np
 from ..core import half
 from ..core.options import Options
 from ..core.record import dataclass
+from ..interp.numpy import run
 from ..ir.node import Graph
 from ..ir.verify import verify
 from .bounds import outside, propagated
@@ -74,6 +75,8 @@ def gradient_difference(graph: Graph, seed: int = 0) -> str | None:
     why = None
     for k in range(3):
         inputs, states = random_arguments(graph, 3 * seed + k, nasty=0.0)
+        if not all(np.isfinite(o).all() for o in run(graph, inputs, states, double=True).outputs if o.dtype.kind == "f"):
+            continue                                    # no derivative where there is no value
         for step in (1e-4, 1e-3, 2e-5):
             try:
                 check_grads(graph, [*inputs, *states], order=2, tolerance=1e-6, step=step, seed=seed)

@@ -175,8 +175,9 @@ def _custom_vjp(n: Node, ts: Tangents, push: Push) -> Written:
     """The transpose of the user's rule, where that is linear in the cotangents."""
     names: list[Node] = []
     slopes = _transposed(n, ts, names)
-    linear_or_refuse("backward", n.attrs["body"].name, [s for s in slopes if s is not None], names, [n, *n.inputs, *(t for t in ts if t is not None)])
-    return tuple(get(n, index=k) for k in range(len(slopes))), slopes
+    there = [s for s in slopes if s is not None]
+    linear = iter(linear_or_refuse("backward", n.attrs["body"].name, there, names, [n, *n.inputs, *(t for t in ts if t is not None)]))
+    return tuple(get(n, index=k) for k in range(len(slopes))), tuple(None if s is None else next(linear) for s in slopes)
 
 
 BODIES = {**jvp_control.BODIES, **jvp_calls.BODIES, custom_vjp: _custom_vjp}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,3 +191,75 @@ def test_a_tangent_of_the_wrong_type() -> None:
     x = input_(name="x", shape=(3,), dtype=f64)
     with pytest.raises(GraphError, match=r"the tangent of a f64\[3\] is a f64\[3\], got f64\[\]"):
         jvp([tanh(x)], [x], [const(value=np.float64(1), shape=(), dtype=f64)])
+
+
+def test_rules_with_branches_loops_and_checkpoints_are_linear_too() -> None:
+    """A rule is transposed where it is linear; that a branch, a loop or a checkpoint in it is handed the tangents does not make it depend on them."""
+    import graphc as gx
+
+    def through_cond(x: Any) -> Any:
+        return gx.cond(x[0] > 0, gx.sin, gx.cos, x) * x
+
+    def through_scan(x: Any) -> Any:
+        return gx.scan(lambda c, _: (gx.sin(c) * x, None), x, None, length=3)[0]
+
+    def through_checkpoint(x: Any) -> Any:
+        return gx.checkpoint(lambda v: gx.sin(v) * v)(x) * x
+
+    def with_rules(f: Any) -> tuple[Any, Any]:
+        forward, reverse = gx.custom_jvp(lambda v: f(v)), gx.custom_vjp(lambda v: f(v))
+        forward.defjvp(lambda primals, tangents: gx.jvp(f, tuple(primals), tuple(tangents)))
+        reverse.defvjp(lambda v: (f(v), v), lambda v, g: gx.vjp(f, v)[1](g))
+        return forward, reverse
+
+    x = np.array([0.3, -0.7, 1.1])
+    for f in (through_cond, through_scan, through_checkpoint):
+        want = gx.jacfwd(f)(gx.tensor(x)).numpy()
+        for h in with_rules(f):
+            np.testing.assert_allclose(gx.jacrev(h)(gx.tensor(x)).numpy(), want, atol=1e-14)
+            np.testing.assert_allclose(gx.jacfwd(h)(gx.tensor(x)).numpy(), want, atol=1e-14)
+            np.testing.assert_allclose(gx.compile(gx.jacrev(h), cache=False)(x), want, atol=1e-14)
+
+
+def test_dependence_goes_through_bodies() -> None:
+    from graphc.ops.depends import dependent
+    text = """
+        graph g(%x: f64[3], %t: f64[3], %n: i64[]) {
+          %1: (f64[3], f64[3], f64[3]) = cond(%n, %x, %t) {
+            branch0=graph a(%a: f64[3], %b: f64[3]) {
+              %1: f64[3] = sin(%a)
+              return %a, %b, %1
+            },
+            branch1=graph b(%a: f64[3], %b: f64[3]) {
+              return %a, %a, %a
+            }}
+          %2: f64[3] = get(%1) {index=0}
+          %3: f64[3] = get(%1) {index=1}
+          %4: f64[3] = get(%1) {index=2}
+          %5: (f64[3], f64[3], f64[3], f64[3]) = scan(%x, %t, %t) {carries=2, length=1, reverse=False, xs=0,
+            body=graph body(%a: f64[3], %b: f64[3], %c: f64[3]) {
+              %1: f64[3] = sin(%a)
+              return %1, %a
+            }}
+          %6: f64[3] = get(%5) {index=0}
+          %7: f64[3] = get(%5) {index=1}
+          %8: (f64[3], f64[3], f64[3], f64[3], i64[]) = while(%x, %x, %t) {carries=2, max_steps=3,
+            body=graph turn(%a: f64[3], %b: f64[3], %c: f64[3]) {
+              %1: f64[3] = mul(%b, %c)
+              return %b, %1
+            },
+            cond=graph test(%a: f64[3], %b: f64[3], %c: f64[3]) {
+              %1: bool[] = const True
+              return %1
+            }}
+          %9: f64[3] = get(%8) {index=0}
+          %10: i64[] = get(%8) {index=4}
+          return %2, %3, %4, %6, %7, %9, %10
+        }"""
+    from graphc.ir.text import parse
+    graph = parse(text)
+    x, t, n = graph.inputs
+    assert dependent(graph.outputs, [t]) == [False, True, False, False, False, True, False]
+    assert dependent(graph.outputs, [n]) == [True, True, True, False, False, False, False]
+    assert dependent(graph.outputs, [t], ends=[graph.outputs[1]]) == [False, False, False, False, False, True, False]
+    assert dependent(graph.outputs, [x]) == [True, True, True, True, True, True, False]
