@@ -175,7 +175,7 @@ def _triangle(x: Tensor, k: int, lower: bool) -> Tensor:
     if x.ndim < 2:
         raise GraphError(f"a triangle of {x.type}, which has fewer than 2 axes", at=user_loc())
     row, column = iota(x.shape[-2:], 0), iota(x.shape[-2:], 1)
-    return where(column <= row + k if lower else column >= row + k, x, 0)
+    return where(column <= row + k if lower else column >= row + k, x, zeros_like(x))
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:

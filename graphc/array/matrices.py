@@ -10,7 +10,7 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..trace.broadcast import as_tensor, broadcast_to
 from ..trace.tensor import Tensor
-from .creation import eye
+from .creation import eye, zeros_like
 from .dtypes import floating
 from .elementwise import abs as abs_
 from .elementwise import multiply, where
@@ -117,7 +117,8 @@ def diag(x: Any, /, *, offset: int = 0) -> Tensor:
     n, k = x.shape[0], abs(offset)
     lines = pad(x, [(0, k)])
     there = eye(n + k, k=offset, dtype=bool_)
-    return where(there, reshape(lines, (n + k, 1) if offset >= 0 else (1, n + k)), 0)
+    rows = reshape(lines, (n + k, 1) if offset >= 0 else (1, n + k))
+    return where(there, rows, zeros_like(rows))
 
 
 __all__ = ["cross", "diag", "diagonal", "kron", "matrix_norm", "matrix_power", "norm", "trace"]

@@ -194,6 +194,7 @@ def test_gradient(case: Any) -> None:
     (lambda i: gx.max(i > 7, axis=0), (I > 7).max(0)), (lambda i: gx.count_nonzero(i, axis=1), (I != 0).sum(1)),
     (lambda i: gx.cumsum(i > 3, 1), (I > 3).cumsum(1)), (lambda i: gx.diff(i > 3), np.diff(I > 3)), (lambda i: i[::-2, 3:0:-2], I[::-2, 3:0:-2]),
     (lambda i: gx.scatter(i, np.array([1, 1]), i[1:], mode="max"), np.stack([I[0], np.maximum(I[1], I[2]), I[2]])),
+    (lambda i: gx.tril(i > 3), np.tril(I > 3)), (lambda i: gx.triu(i, 1), np.triu(I, 1)), (lambda i: gx.diag(i[0] > 1, offset=1), np.diag(I[0] > 1, 1)),
     (lambda i: gx.isnan(i * 1.0), np.zeros((3, 4), bool)), (lambda i: gx.isinf(1.0 / (i * 0)), np.ones((3, 4), bool)),
 ])
 @pytest.mark.parametrize("backend", ["eager", "numpy", "llvm"])
