@@ -31,7 +31,7 @@ MANY = 1 << 10                                                  # elements along
 
 @dataclass(frozen=True, slots=True)
 class KernelText:
-    """A kernel as LLVM IR. Its parameters: a pointer for each buffer, scratch, status (i32), each size (i64), thread and threads (i64)."""
+    """A kernel as LLVM IR. Its parameters: a pointer for each buffer, scratch, status (i32), each size (i64); where it is shared, thread and threads (i64)."""
 
     name: str
     text: str                       # the function's definition
@@ -162,13 +162,22 @@ class Emitter(Memory):
         asked: set[tuple[str, tuple[tuple[str, int], ...], int]] = set()
 
         def line(buf: Buffer, index: tuple[Expr, ...]) -> None:
-            if buf.space != "argument" or math.prod(n if isinstance(n, int) else MANY for n in buf.shape) * buf.dtype.itemsize <= self.target.l1:
-                return
             const, terms, _, vectors = self.place(buf, index)
             key = buf.name, terms, const * buf.dtype.itemsize // 64
             if not vectors and key not in asked:
                 asked.add(key)
                 self.do(self.call("void", "prefetch.p0", ("ptr", self.address(buf, const, terms)), ("i32", "1"), ("i32", "3"), ("i32", "1")))
+
+        def far(x: Store) -> list[tuple[Buffer, tuple[Expr, ...]]]:
+            """What it touches of arrays that are larger than L1."""
+            loads = [(e.buf, e.index) for e in expressions(x) if isinstance(e, Load) and all(map(self.is_pure, e.index))]
+            return [(b, ix) for b, ix in [(x.buf, x.index), *loads] if b.space == "argument"
+                    and math.prod(n if isinstance(n, int) else MANY for n in b.shape) * b.dtype.itemsize > self.target.l1]
+
+        behind = s.body[at + 1:]
+        touched = {id(x): far(x) for y in behind for x in walk(y) if isinstance(x, Store)}
+        if not any(touched.values()):
+            return
 
         def go(x: Stmt) -> None:
             match x:
@@ -180,14 +189,12 @@ class Emitter(Memory):
                     for y in body:
                         go(y)
                 case Alloc(_, body): go(body)
-                case Store(buf, index, _):
-                    line(buf, index)
-                    for e in expressions(x):
-                        if isinstance(e, Load) and all(map(self.is_pure, e.index)):
-                            line(e.buf, e.index)
+                case Store():
+                    for buf, index in touched[id(x)]:
+                        line(buf, index)
                 case _: pass
 
-        for x in s.body[at + 1:]:
+        for x in behind:
             go(x)
 
     def simd(self, s: For) -> None:
@@ -391,16 +398,18 @@ class Emitter(Memory):
                 self.guarded(self.op(f"icmp eq i64 %thread, {turn}"), partial(self.stmt, s), self.written(s))
 
 
-def emit(kernel: Kernel, target: Target) -> KernelText:
-    """The function of a kernel, and what it needs of its surroundings. Parameters are numbered, so equal kernels have equal text."""
+def emit(kernel: Kernel, target: Target, shared: bool = True) -> KernelText:
+    """The function of a kernel, and what it needs of its surroundings. Parameters are numbered, so equal kernels have equal text. One that is not shared
+    among threads does all of it, whoever calls."""
     e = Emitter(target, lanes_of(kernel.body, target))
     for i, b in enumerate(kernel.buffers):
         e.base[b.name] = f"%a{i}"
     e.env = {n: f"%n{i}" for i, n in enumerate(kernel.sizes)}
-    e.top(kernel.body)
+    (e.top if shared else e.stmt)(kernel.body)
     written = e.written(kernel.body)
     args = [f"ptr noalias {'' if b.name in written else 'readonly '}%a{i}" for i, b in enumerate(kernel.buffers)]
-    args += ["ptr noalias %scratch", "ptr noalias %status", *(f"i64 %n{i}" for i in range(len(kernel.sizes))), "i64 %thread", "i64 %threads"]
+    args += ["ptr noalias %scratch", "ptr noalias %status", *(f"i64 %n{i}" for i in range(len(kernel.sizes)))]
+    args += ["i64 %thread", "i64 %threads"] if shared else []
     lines = "\n".join(e.lines)
     text = f"define internal void @{kernel.name}({', '.join(args)}) #0 {{\nentry:\n{lines}\n  ret void\n}}\n"
     return KernelText(kernel.name, text, e.scratch_max, frozenset(e.declared.values()), e.checks,

@@ -141,9 +141,15 @@ class Memory(Values):
         const, terms, stride, vectors = at
         if not stride and not vectors:
             return str(self.integer(at)), i64, 1
-        x: Val = (str(self.integer((const, terms, 0, ()))), i64, 1)
-        if stride:
-            x = self.bin("+", x, (f"<{', '.join(f'i64 {stride * n}' for n in range(self.L))}>", i64, self.L))
+        def lanes(start: int) -> Val:
+            return f"<{', '.join(f'i64 {start + stride * n}' for n in range(self.L))}>", i64, self.L
+
+        if stride and not terms:
+            x = lanes(const)
+        else:
+            x = (str(self.integer((const, terms, 0, ()))), i64, 1)
+            if stride:
+                x = self.bin("+", x, lanes(0))
         for t, c in vectors:
             x = self.bin("+", x, self.bin("*", (t, i64, self.L), (str(c), i64, 1)) if c != 1 else (t, i64, self.L))
         return x

@@ -20,7 +20,7 @@ from itertools import groupby
 from ..core.compat import assert_never
 from ..core.record import dataclass
 from ..core.target import Target
-from ..loop.ir import Barrier, Branch, Buffer, Expr, Kernel, Launch, Loop, Plan, Ref, Region, Steps, Var
+from ..loop.ir import Barrier, Branch, Buffer, Expr, Launch, Loop, Plan, Ref, Region, Steps, Var
 from ..loop.place import launches
 from ..loop.text import declared
 from . import spmd
@@ -103,7 +103,7 @@ class StepEmitter(Emitter):
         self.layout, self.arena_bytes, self.sizes = layout, arena_bytes, {n: k for k, n in enumerate(sizes)}
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
-        self.made: dict[tuple[int, tuple[Buffer, ...]], KernelText] = {}    # by the id of the body, which the plan keeps alive
+        self.made: dict[tuple[int, tuple[Buffer, ...], bool], KernelText] = {}    # by the id of the body, which the plan keeps alive
         self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join", "poll", "signals", "again", "guard"}
         self.team, self.inside = layout.threads, False          # inside: what only thread 0 runs
         self.failed = "done"                                    # where to go when a check has failed
@@ -201,16 +201,16 @@ class StepEmitter(Emitter):
         self.block = end
 
     def writes_state(self, p: Launch) -> bool:
-        return any(p.args[i].region.where == "state" for i in self.kernel(p.kernel).written)
+        return any(p.args[i].region.where == "state" for i in self.kernel(p).written)
 
     def launch(self, p: Launch) -> None:
-        k = self.kernel(p.kernel)
+        k = self.kernel(p)
         self.wrote = self.wrote or self.writes_state(p)
         self.memo = {}
         pointers = [self.pointer(r, in_memory(b.dtype)) for r, b in zip(p.args, p.kernel.buffers, strict=True)]
         sizes = [f"i64 {self.size(e)}" for e in p.sizes]
         scratch = "%scratch" if self.team else self.bytes_of("arena", 0, self.arena_bytes)
-        who = ("i64 %thread", "i64 %threads") if self.team and p.shared else ("i64 0", "i64 1")
+        who = ["i64 %thread", "i64 %threads"] if self.team and p.shared else []
         self.do(f"call void @{k.name}({', '.join([*(f'ptr {x}' for x in pointers), f'ptr {scratch}', 'ptr %status', *sizes, *who])})")
         n = self.name("go")
         if k.checks:
@@ -229,11 +229,12 @@ class StepEmitter(Emitter):
             return self.op(f"load i64, ptr {entry}, align 8")
         return self.integer(self.at(self.affine(e)))
 
-    def kernel(self, kernel: Kernel) -> KernelText:
-        """The text of a kernel; one that is equal but for its name stands for it."""
-        key = (id(kernel.body), kernel.buffers)
+    def kernel(self, p: Launch) -> KernelText:
+        """The text of a launch's kernel; one that is equal but for its name stands for it."""
+        kernel, shared = p.kernel, self.team and p.shared
+        key = (id(kernel.body), kernel.buffers, shared)
         if key not in self.made:
-            k = emit(kernel, self.target)
+            k = emit(kernel, self.target, shared)
             body = k.text.partition("(")[2]
             if body not in self.kernels:
                 name, n = clean(kernel.name), 1

@@ -132,9 +132,12 @@ class Values:
         raise AssertionError(f"no {op} of {dtype}")
 
     def extreme(self, op: str, a: Val, b: Val) -> str:
-        """max or min; of floats, NaN stays and -0 < 0. Beside a literal that is one comparison: max(x, c) is c where c > x, else x."""
+        """max or min; of floats, NaN stays and -0 < 0. Beside a literal that is one comparison: max(x, c) is c where c > x, else x; or none: max(x, -inf)."""
         dtype = a[1]
         lanes, (x, y) = self.align(a, b)
+        for c, v in ((a, y), (b, x)):
+            if c[0] == neutral(op, dtype):
+                return v
         ty = typed(dtype, lanes)
         if not dtype.is_float:
             if dtype is bool_:
