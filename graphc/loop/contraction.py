@@ -276,7 +276,7 @@ def tiled(s: Stmt, row: str, column: str, k: tuple[str, ...], target: Target, dt
     height, width, depth = size_of(s, row, many), size_of(s, column), math.prod(size_of(s, v, many) for v in k)
     rows, columns, _ = tile_size(height, width, target, dtype)
     acc = accumulator(s)
-    long = epilogue_work(s, acc) > LONG
+    long = epilogue_work(s, acc, column, target.lanes(dtype)) > LONG
     right, left = panels(s, row, column, k, target, dtype, many)
     most = max(128, target.l1 * 3 // 8 // (rows * dtype.itemsize))      # of a sum whose strip of left rows stays in L1
     group = group_of(columns, depth, target, dtype)
@@ -318,15 +318,20 @@ def unrolled(s: Stmt, k: str, target: Target) -> Stmt:
 LONG = 24                                                       # operations of an epilogue that is better not unrolled over the tile
 
 
-def epilogue_work(s: Stmt, acc: str) -> int:
-    """The operations of what follows the sum, for one element."""
-    return sum(1 for x in walk(s) if isinstance(x, Store) and x.buf.name != acc for _ in postorder(x.value, {}))
+def epilogue_work(s: Stmt, acc: str, column: str, lanes: int) -> int:
+    """The operations of what follows the sum, for a vector along `column`: what is not contiguous there is loaded and stored lane by lane."""
+    stores = [x for x in walk(s) if isinstance(x, Store) and x.buf.name != acc]
+    loads = {(e.buf, e.index) for x in stores for e in expressions(x) if isinstance(e, Load)}
+    forms = [place(buf, ix) for buf, ix in [*loads, *((x.buf, x.index) for x in stores)]]
+    strided = sum(f.moves_otherwise(column) or f.coefficient(column) not in (0, 1) for f in forms)
+    return sum(1 for x in stores for _ in postorder(x.value, {})) + 2 * lanes * strided
 
 
 def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Access], left: list[Access], rows: int, columns: int, group: int,
            target: Target, dtype: DType) -> Stmt:
     """A group of panels of the right operands is packed into L2, a strip of the left ones into L1, and the tile reads those."""
     lanes = target.lanes(dtype)
+    few = size_of(s, column) * math.prod(size_of(s, v) for v in k) <= 32 * lanes * lanes
     s = sink(s, row, into=column)                               # n, m
     s = tile(s, column, columns, unit=lanes, outer=column + "p")
     s = tile(s, column + "p", group, outer=column + "c", inner=column + "o")
@@ -337,9 +342,11 @@ def packed(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acces
         b, inner, last = a.buf, f"{column}i_{a.buf.name}", f"{k[-1]}_{a.buf.name}"
         s = stage(s, column + "c", b, (column + "o", *k, column + "i"))
         if a.along(column) != 1 and a.along(k[-1]) == 1:        # across its diagonal, block by block
-            s = sink(tile(s, last, lanes, unit=lanes), last + "i")
-            s = mark(s, **{last + "i": "unroll"})
-        s = mark(s, **{inner: "simd"})
+            block = lanes if few else columns                   # two vectors of rows in turn are faster, and twice the text
+            s = sink(tile(tile(s, inner, block, unit=lanes), last, lanes, unit=lanes), last + "i")
+            s = mark(s, **{last + "i": "unroll", inner + "i": "simd"})
+        else:
+            s = mark(s, **{inner: "simd"})
     for a in left:
         last, inner = f"{k[-1]}_{a.buf.name}", f"{row}i_{a.buf.name}"
         if a.along(row) == 1:                                   # as it lies, without the rest of its lines
@@ -365,7 +372,7 @@ def blocked(s: Stmt, row: str, column: str, k: tuple[str, ...], right: list[Acce
     fixed = isinstance(loop_of(s, over).hi, Int)
     if fixed:
         size = cut(size_of(s, over), size)
-    long = epilogue_work(s, acc) > LONG
+    long = epilogue_work(s, acc, column, lanes) > LONG
     down = max(128, -(-size_of(s, row) // 2))                   # two blocks at least, so that two threads have work
     for var, block, unit in ((row, min(BLOCK[0], down), rows), (column, BLOCK[1], columns)):
         block = -(-block // unit) * unit
