@@ -1,13 +1,13 @@
 """A kernel before its schedule: what it computes, and which schedule will say how. The form in which kernels can still be put together (`rows`)."""
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 
 from ..core.dims import evaluate, parse
 from ..core.record import dataclass, replace
-from .ir import Accum, Buffer, Check, For, Int, Kernel, Launch, Ref, Stmt, Store, Var, expressions, subst, walk
-from .signature import signature
+from .ir import Accum, Buffer, Check, For, Int, Kernel, Launch, Ref, Stmt, Store, Var, subst, walk
+from .signature import Signature, signature, variables
 
 Argument = Hashable
 Schedule = Callable[..., Stmt]
@@ -45,9 +45,14 @@ class Nest:
     origin: tuple[str, ...] = ()                                # names of the graph nodes that it computes
 
     @cached_property
+    def signature(self) -> Signature:
+        return signature(self.body)
+
+    @cached_property
     def sizes(self) -> tuple[str, ...]:
-        """The symbolic sizes that it needs."""
-        return sizes_of(self.buffers, self.body)
+        """The symbolic sizes that it needs: what its shapes name, and the variables that no loop binds."""
+        free = variables(self.signature) - {x.var for x in walk(self.body) if isinstance(x, For)}
+        return tuple(sorted(free | {n for b in self.buffers for n in b.shape if isinstance(n, str)}))
 
     @cached_property
     def effects(self) -> Effects:
@@ -64,27 +69,19 @@ class Nest:
         return replace(self, buffers=tuple(buffers), body=subst(self.body, {n: Int(v) for n, v in values.items()}))
 
     def launch(self, name: str) -> Launch:
-        body = self.body if self.schedule is None else scheduled(self.schedule, self.body, *self.args)
-        sizes = sizes_of(self.buffers, body)
-        return Launch(Kernel(name, self.buffers, sizes, body, self.origin), self.refs, tuple(map(Var, sizes)))
+        return Launch(Kernel(name, self.buffers, self.sizes, self.scheduled(), self.origin), self.refs, tuple(map(Var, self.sizes)))
 
-
-def sizes_of(buffers: Sequence[Buffer], body: Stmt) -> tuple[str, ...]:
-    """The symbolic sizes that a kernel needs: what its shapes name, and the variables that no loop binds."""
-    bound = {x.var for x in walk(body) if isinstance(x, For)}
-    free = {e.name for e in expressions(body) if isinstance(e, Var)} - bound
-    return tuple(sorted(free | {n for b in buffers for n in b.shape if isinstance(n, str)}))
+    def scheduled(self) -> Stmt:
+        """The body scheduled; the same object for the same nest, so that whoever emits it can do so once."""
+        if self.schedule is None:
+            return self.body
+        key = (self.schedule, self.signature, self.args)
+        if key not in _schedules:
+            if len(_schedules) >= _MOST:
+                _schedules.clear()
+            _schedules[key] = self.schedule(self.body, *self.args)
+        return _schedules[key]
 
 
 _schedules: dict[Hashable, Stmt] = {}                           # equal layers have equal nests: each is scheduled once in the life of the process
 _MOST = 4096
-
-
-def scheduled(schedule: Schedule, body: Stmt, *args: Argument) -> Stmt:
-    """schedule(body, *args); the same object for the same nest, so that whoever emits it can do so once."""
-    key = (schedule, signature(body), args)
-    if key not in _schedules:
-        if len(_schedules) >= _MOST:
-            _schedules.clear()
-        _schedules[key] = schedule(body, *args)
-    return _schedules[key]

@@ -14,7 +14,10 @@ from .ir import (  # isort: skip
 )
 
 
-def signature(s: Stmt) -> Hashable:
+Signature = tuple[Hashable, tuple[tuple[Hashable, ...], ...]]   # of the statements, which number the expressions; and of these, in order
+
+
+def signature(s: Stmt) -> Signature:
     """A key of the nest: equal keys mean equal text, so one schedule and one kernel serve both."""
     number: dict[int, int] = {}                             # of an expression object
     known: dict[tuple[Hashable, ...], int] = {}             # of an expression's key, by which equal objects share a number
@@ -40,6 +43,11 @@ def signature(s: Stmt) -> Hashable:
             case _: assert_never(s)
 
     return stmt(s), tuple(known)
+
+
+def variables(of: Signature) -> set[str]:
+    """The names of the variables that stand in the expressions of a nest."""
+    return {str(key[1]) for key in of[1] if key[0] == "var"}
 
 
 def _key(e: Expr, number: dict[int, int]) -> tuple[Hashable, ...]:
