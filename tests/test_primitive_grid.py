@@ -27,7 +27,7 @@ from graphc.ir.node import Graph, Node
 from graphc.ir.op import REGISTRY
 from graphc.llvm.detect import host
 from graphc.ops.leaf import const, input_
-from graphc.ops.linalg import LINALG
+from graphc.ops.spectral import LINALG
 from graphc.ops.tuples import get
 from graphc.ops.window import positions
 

@@ -21,6 +21,7 @@ from . import (
     searching,
     sorting,
     special,
+    spectra,
     statistics,
     systems,
     updates,
@@ -223,7 +224,7 @@ from .statistics import (
 )
 
 _MODULES = (activations, branch, contraction, control, creation, dtypes, elementwise, floats, hyperbolic, indexing, logic, manipulation, matrices,
-            products, searching, sorting, special, statistics, systems, updates)
+            products, searching, sorting, special, spectra, statistics, systems, updates)
 provide({name: f for module in _MODULES for name, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__})
 
 __all__ = [  # noqa: RUF022

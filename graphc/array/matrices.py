@@ -1,4 +1,4 @@
-"""Matrices in the last two axes: their diagonals, norms and powers, and vectors of three. What needs a decomposition is not here."""
+"""Matrices in the last two axes: their diagonals, norms and powers, and vectors of three."""
 from __future__ import annotations
 
 import math
@@ -15,7 +15,8 @@ from .dtypes import floating
 from .elementwise import abs as abs_
 from .elementwise import multiply, where
 from .indexing import getitem
-from .manipulation import pad, reshape, roll
+from .manipulation import expand_dims, pad, reshape, roll
+from .spectra import svdvals
 from .statistics import max as max_
 from .statistics import min as min_
 from .statistics import sum as sum_
@@ -60,13 +61,17 @@ def kron(x: Any, y: Any, /) -> Tensor:
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
-    """A norm of the matrices: "fro", the root of the sum of squares; 1 and -1, the largest and least sum of |x| of a column; inf and -inf, of a row."""
+    """A norm of the matrices: "fro", the root of the sum of squares; 1 and -1, the largest and least sum of |x| of a column; inf and -inf, of a row; 2, -2 and
+    "nuc", the largest and least singular value, and their sum."""
     x = floating(matrices_of("matrix_norm", x))
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
+    if ord in (2, -2, "nuc"):
+        s = svdvals(x)
+        out = sum_(s, axis=-1) if ord == "nuc" else (max_ if ord == 2 else min_)(s, axis=-1)
+        return expand_dims(expand_dims(out, -1), -1) if keepdims else out
     if ord not in (1, -1, math.inf, -math.inf):
-        raise GraphError(f"the matrix norm {ord!r} needs singular values" if ord in (2, -2, "nuc") else f"there is no matrix norm {ord!r}", op="matrix_norm",
-                         at=user_loc(), why='norms are "fro", 1, -1, inf and -inf')
+        raise GraphError(f"there is no matrix norm {ord!r}", op="matrix_norm", at=user_loc(), fix='"fro", "nuc", 1, -1, 2, -2, inf or -inf')
     sums = sum_(abs_(x), axis=-2 if abs(ord) == 1 else -1, keepdims=True)
     return (max_ if ord > 0 else min_)(sums, axis=(-2, -1), keepdims=keepdims)
 

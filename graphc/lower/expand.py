@@ -8,15 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.dims import product
+from ..core.dtype import i64
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Info, Node, Recorder, recording
 from ..ir.op import Op
 from ..ir.walk import topo
-from ..ops import linalg
-from ..ops.elementwise import where
+from ..ops import linalg, spectral
+from ..ops.elementwise import abs_, cast, le, lt, where
+from ..ops.index import take_along
 from ..ops.leaf import splat
-from ..ops.linalg import LINALG
+from ..ops.matrix import each_column, each_row, identity, matmul, transpose
 from ..ops.movement import broadcast, reshape
+from ..ops.reduce import argmax, reduce_max
+from ..ops.spectral import LINALG
 from ..ops.tuples import get
 
 Results = tuple[Node, ...]
@@ -78,10 +82,11 @@ def flat(op: Op, inputs: Results, attrs: Mapping[str, Any]) -> Results:
 
 
 class _Factors:
-    """The factorization of each matrix that something is solved with."""
+    """The factorization of each matrix that something is solved with, and its singular values."""
 
     def __init__(self) -> None:
         self.known: dict[Node, tuple[Node, Node, Node]] = {}
+        self.spectra: dict[Node, Results] = {}
 
     def of(self, a: Node) -> tuple[Node, Node, Node]:
         """L and U in one, the order of the rows, and for each matrix whether it is singular."""
@@ -106,4 +111,63 @@ def _solve(factors: _Factors, a: Node, b: Node, *, transposed: bool) -> Results:
     return (where(broadcast(singular, shape=t.shape, axes=(t.rank - 2, t.rank - 1)), splat(float("nan"), x), x),)
 
 
-EXPANDED: dict[str, Callable[..., Results]] = {"solve": _solve}
+# ---- factors of matrices that are not square -------------------------------------------------------------------------------------------
+
+
+def _qr(_: _Factors, x: Node, *, full: bool) -> Results:
+    """Of no columns Q is the identity, and there is nothing to compute."""
+    out = spectral.qr.infer(x.type, full=full)
+    assert isinstance(out, TupleType)
+    q, r = (t for t in out.items if isinstance(t, TensorType))
+    return (identity(q), splat(0.0, r)) if 0 in x.tensor.shape else flat(spectral.qr, (x,), {"full": full})
+
+
+def _svd(factors: _Factors, x: Node) -> Results:
+    if x not in factors.spectra:
+        factors.spectra[x] = _spectrum(factors, x)
+    return factors.spectra[x]
+
+
+def _spectrum(factors: _Factors, x: Node) -> Results:
+    """Of a square matrix; a tall one is Q times one, a wide one the transpose of a tall one."""
+    m, n = (k.__index__() for k in x.tensor.shape[-2:])
+    if m == n or 0 in x.tensor.shape:
+        return flat(spectral.svd, (x,), {})
+    if m < n:
+        u, s, vt = _tall(factors, transpose(x))
+        return _signed(transpose(vt), s, transpose(u))
+    return _tall(factors, x)
+
+
+def _tall(factors: _Factors, x: Node) -> Results:
+    q, r = _qr(factors, x, full=False)
+    u, s, vt = flat(spectral.svd, (r,), {})
+    return matmul(q, u), s, vt
+
+
+def _signed(u: Node, s: Node, vt: Node) -> Results:
+    """With the signs that `spectral.turned` gives the rows of Vᵀ."""
+    t = vt.tensor
+    size, last = abs_(vt), t.rank - 1
+    large = le(broadcast(reduce_max(size, axes=(last,)), shape=t.shape, axes=(last,)) * spectral.SIGN, size)
+    first = argmax(cast(large, dtype=i64), axis=last)
+    one = take_along(vt, reshape(first, shape=(*t.shape[:-1], 1)), axis=last)
+    sign = where(lt(one, splat(0.0, one)), splat(-1.0, one), splat(1.0, one))
+    sign = reshape(sign, shape=t.shape[:-1])
+    return u * each_row(sign, u.tensor), s, vt * each_column(sign, t)
+
+
+def _pinv(factors: _Factors, x: Node, *, rtol: float) -> Results:
+    """V diag(1 / s) Uᵀ."""
+    u, s, vt = _svd(factors, x)
+    if 0 in s.tensor.shape:
+        return (splat(0.0, transpose(x)),)
+    r = s.tensor.rank
+    top = broadcast(reduce_max(s, axes=(r - 1,)), shape=s.tensor.shape, axes=(r - 1,))
+    keep = lt(top * rtol, s)
+    inverse = where(keep, splat(1.0, s) / where(keep, s, splat(1.0, s)), s * 0.0)
+    v = transpose(vt)
+    return (matmul(v * each_row(inverse, v.tensor), transpose(u)),)
+
+
+EXPANDED: dict[str, Callable[..., Results]] = {"solve": _solve, "qr": _qr, "svd": _svd, "pinv": _pinv}

@@ -13,7 +13,7 @@ from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
-from ..ops.linalg import LINALG
+from ..ops.spectral import LINALG
 from .elementwise import ELEMENTWISE, EXPENSIVE
 from .half import narrows, widens
 

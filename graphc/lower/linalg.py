@@ -5,73 +5,17 @@ Blocked: a panel is factored, the rows or columns beside it are solved for, and 
 """
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from ..core.dtype import DType, i64
-from ..core.record import dataclass
+from ..core.dtype import i64
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, Int, Lit, Select, Stmt, Store, Un, Var, lift, seq
-from . import small, tiles
-from .access import Home, Index, Reader
-from .context import Context, Made, in_registers, loops, nest
+from . import jacobi, orthogonal, small, tiles
+from .access import Home
+from .context import Context, Made, in_registers
 from .elementwise import number
-from .fuse import shape_of
-from .tiles import ROWS, Shape, each, filled, lanes_of_tile, minus_product, stripes, substituted
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One op on one matrix of a batch: how its operands are read and its results written."""
-
-    reader: Reader
-    batch: Index                                        # the number of the matrix, or nothing
-    dtype: DType
-    lanes: int
-
-    def operand(self, x: Node) -> tiles.Element:
-        return lambda i, j: self.reader.at(x, (*self.batch, i, j))
-
-    def written(self, homes: Sequence[Home], rows: int, columns: int, value: tiles.Element) -> Stmt:
-        def at(i: Expr, j: Expr) -> Stmt:
-            v = value(i, j)
-            return seq(*(Store(*self.reader.place(h, (*self.batch, i, j)), v) for h in homes))
-        return stripes(rows, columns, self.lanes, at) if homes else seq()
-
-
-Blocked = Callable[[Node, Task, Sequence[Sequence[Home]]], Stmt]
-
-
-def lowered(blocked: Blocked, across: small.Small) -> Callable[[Node, Context], Made]:
-    """The kernel of an op from its two nests: one matrix, and as many as there are lanes."""
-    def head(n: Node, ctx: Context) -> Made:
-        homes = by_item(n, ctx)
-        if all(0 in h.type.shape for h in ctx.results(n)):
-            return []
-        (*batch, _, _), dtype = shape_of(n.inputs[0]), n.inputs[0].tensor.dtype
-        reader, lanes = ctx.reader(), ctx.target.lanes(dtype)
-        if batch and isinstance(batch[0], int) and batch[0] >= lanes > 1 and small.fits(n):
-            return [nest(n.op.name, reader, small.body(n, across, reader, homes, batch[0], lanes))]
-        task = Task(reader, tuple(Var("b") for _ in batch), dtype, lanes)
-        return [nest(n.op.name, reader, loops([Var("b")], batch, blocked(n, task, homes)))]
-    return head
-
-
-def by_item(n: Node, ctx: Context) -> list[list[Home]]:
-    """The homes of each result."""
-    homes = list(ctx.results(n))
-    from ..core.types import TupleType
-    return [[h] for h in homes] if isinstance(n.type, TupleType) else [homes]
-
-
-def sizes(n: Node, operand: int = 0) -> tuple[int, int]:
-    rows, columns = shape_of(n.inputs[operand])[-2:]
-    return operator.index(rows), operator.index(columns)
-
-
-def at_most(a: Expr, b: int) -> Expr:
-    return Bin("min", a, Int(b))
-
+from .task import Task, at_most, lowered, sizes
+from .tiles import ROWS, Shape, each, filled, lanes_of_tile, minus_product, substituted
 
 # ---- Cholesky --------------------------------------------------------------------------------------------------------------------------
 
@@ -88,10 +32,6 @@ def _cholesky(n: Node, task: Task, homes: Sequence[Sequence[Home]]) -> Stmt:
     corner = Buffer("d", (ROWS, ROWS), dtype, "scratch")
 
     def left(i: Expr, k: Expr) -> Expr:
-        return u[k, i]
-
-    def solving(i: Expr, k: Expr) -> Expr:
-        """U of rows above the group, and of its own corner, which is factored before."""
         return u[k, i]
 
     one_group = seq(_corner(u, corner, group, start),
@@ -233,4 +173,5 @@ def triangle(n: Node, a: tiles.Element, size: int) -> tiles.Element:
 
 CLOSED: Mapping[str, Callable[[Node, Context], Made]] = {
     "cholesky": lowered(_cholesky, small.cholesky), "lu": lowered(_lu, small.lu), "triangular_solve": lowered(_triangular_solve, small.triangular_solve),
+    **{name: lowered(*both) for name, both in (*orthogonal.KERNELS.items(), *jacobi.KERNELS.items())},
 }

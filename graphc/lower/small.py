@@ -40,7 +40,12 @@ class Lanes:
         return each("i", 0, rows, each("j", 0, columns, For(LANE.name, Int(0), Int(self.count), "simd", f(Var("i"), Var("j")))))
 
     def filled(self, buf: Buffer, rows: int, columns: int, element: Element) -> Stmt:
-        return self.each(rows, columns, lambda i, j: Store(buf, (i, j, LANE), element(i, j)))
+        """Zeros on the lanes that are not there: whatever runs until all lanes are done does not wait for them."""
+        copy = self.each(rows, columns, lambda i, j: Store(buf, (i, j, LANE), element(i, j)))
+        if self.count == self.lanes:
+            return copy
+        zeros = self.computed(Store(buf, (Var("i"), Var("j"), LANE), number(0, buf.dtype)))
+        return seq(each("i", 0, rows, each("j", 0, columns, zeros)), copy)
 
     def operand(self, x: Node) -> Element:
         return lambda i, j: self.reader.at(x, (self.first + LANE, i, j))
@@ -50,6 +55,12 @@ class Lanes:
             v = value(i, j)
             return seq(*(Store(*self.reader.place(h, (self.first + LANE, i, j)), v) for h in homes))
         return self.each(rows, columns, at) if homes else seq()
+
+    def vector_written(self, homes: Sequence[Home], n: int, value: Callable[[Expr], Expr]) -> Stmt:
+        def at(i: Expr) -> Stmt:
+            v = value(i)
+            return seq(*(Store(*self.reader.place(h, (self.first + LANE, i)), v) for h in homes))
+        return self.each(n, 1, lambda i, _: at(i)) if homes else seq()
 
     def computed(self, body: Stmt) -> Stmt:
         return For(LANE.name, Int(0), Int(self.lanes), "simd", body)
@@ -134,7 +145,7 @@ def lu(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
     numbers = each("i", 0, size, Store(perm, (i, LANE), Cast(i, i64)))
     out = [t.written(homes[0], size, size, lambda i, j: a[i, j, LANE])]
     if homes[1]:
-        out.append(t.each(size, 1, lambda i, _: seq(*(Store(*t.reader.place(h, (t.first + LANE, i)), perm[i, LANE]) for h in homes[1]))))
+        out.append(t.vector_written(homes[1], size, lambda i: perm[i, LANE]))
     return Alloc(a, Alloc(perm, seq(t.filled(a, size, size, t.operand(n.inputs[0])), t.computed(seq(numbers, each("k", 0, size, step))), *out)))
 
 

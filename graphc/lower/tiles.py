@@ -137,3 +137,13 @@ def substituted(x: Buffer, left: Element, group: Expr, tile: Expr, lo: Expr, wid
         return lanes_of_tile(width, of)
 
     return Alloc(acc, seq(product(acc, left, lambda k, j: x[k, j], group, column, lo, first, width), unrolled(ROWS, row)))
+
+
+def dot(x: Buffer, at: tuple[Expr, ...], y: Buffer, to: tuple[Expr, ...], lo: Expr, columns: int | str, lanes: int, then: Callable[[Expr], Stmt]) -> Stmt:
+    """then(the dot product of rows of x and y), from vector number lo on; as many partial sums as lanes."""
+    part, total, zero, k = Buffer("part", (lanes,), x.dtype, "register"), Buffer("total", (), x.dtype, "register"), number(0, x.dtype), Var("k")
+    start = For("c", Int(0), Int(lanes), "simd", Store(part, (Var("c"),), zero))
+    at, to = (*at, k * lanes + Var("c")), (*to, k * lanes + Var("c"))
+    add = For("c", Int(0), Int(lanes), "simd", Accum(part, (Var("c"),), Bin("*", x[at], y[to])))
+    end = For("c", Int(0), Int(lanes), "simd", Accum(total, (), part[Var("c")]))
+    return Alloc(part, Alloc(total, seq(start, each("k", lo, int(columns) // lanes, add), Store(total, (), zero), end, then(total[()]))))
