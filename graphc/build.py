@@ -6,6 +6,8 @@ made: then they are made anew.
 """
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +45,17 @@ class Build:
     arena_bytes: int
     threads: int
     sizes: tuple[str, ...] = ()                         # the symbolic ones, as the table has them
+    again: Again | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What a step needs, its states included; of symbolic sizes 0."""
+        if self.sizes:
+            return 0
+        given = [*(s.read.tensor for s in self.optimized.states), *self.program.results]
+        nbytes: int = self.arena_bytes + sum(c.nbytes for c in self.program.constants)
+        nbytes += sum(math.prod(t.static_shape) * t.dtype.itemsize for t in given)
+        return nbytes
 
     def manifest(self) -> Manifest:
         from .loop.place import launches
@@ -51,7 +64,21 @@ class Build:
         return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
                         tuple(p.constants), self.arena_bytes,
                         tuple([(x.region.name, x.region.offset or 0, str(x.region.nbytes), x.first, x.last) for x in self.lives]),
-                        len(list(launches(self.plan))), self.threads, self.sizes)
+                        len(list(launches(self.plan))), self.threads, self.sizes, self.again)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a step computes twice, to need less memory."""
+
+    before: int                                         # bytes
+    after: int
+    flops: int                                          # that it takes
+    kinds: tuple[tuple[str, int], ...]                  # ops, and how many of each
+
+    def __str__(self) -> str:
+        what = ", ".join(f"{n} {op}" for op, n in self.kinds)
+        return f"computed again in the backward pass: {what}; {self.before:,} bytes became {self.after:,}, for {self.flops:,} operations more"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +107,7 @@ class Manifest:
     kernels: int
     threads: int
     sizes: tuple[str, ...]                              # the symbolic ones, polynomials of the graph's dims: none, or the regions are temporaries
+    again: Again | None = None                          # what is computed twice
 
     def fit(self, sizes: Mapping[str, int]) -> Fit:
         """Where everything lies for these values of the graph's dims."""
@@ -101,7 +129,8 @@ class Manifest:
         arrays = [(as_dtype(a.dtype).name, a.shape) for a in self.constants]
         return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes,
                 "results": [(r.dtype.name, [str(n) for n in r.shape]) for r in self.results], "prints": self.prints, "constants": arrays,
-                "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads}, \
+                "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads,
+                "again": None if self.again is None else (self.again.before, self.again.after, self.again.flops, self.again.kinds)}, \
             b"".join([a.tobytes() for a in self.constants])
 
     @staticmethod
@@ -115,7 +144,7 @@ class Manifest:
         return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),
                         tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(map(parse, shape)), BY_NAME[name]) for name, shape in j["results"]]),
                         tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
-                        tuple(j["sizes"]))
+                        tuple(j["sizes"]), None if (a := j["again"]) is None else Again(a[0], a[1], a[2], tuple([(op, n) for op, n in a[3]])))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +162,7 @@ class Recipe:
         compiler = compiler_id()
         if compiler is None or not all(n.op.infer.__module__.startswith("graphc.") for n in all_nodes(self.graph)):
             return None
-        options = replace(self.options, cache=True, check_passes=False, memory_limit=None)
+        options = replace(self.options, cache=True, check_passes=False)
         return hashed(["step", digest(self.graph), repr(self.target), repr(options), str(self.threads), repr(sorted(self.fixed.items())), compiler, llvm,
                        host_abi()])
 
@@ -154,17 +183,41 @@ class Recipe:
             store.put(key, {"kind": "step", "name": self.graph.name, "object": obj, **header}, data)
 
     def build(self, journal: Journal, clock: Callable[[str], None]) -> Build:
-        """Passes, lowering, placement, sharing, text: the compiler's table of contents."""
+        """The passes, and what they made lowered; where that exceeds `memory_limit`, with values computed again until it fits, or as near as that comes."""
+        from .transform import pipeline
+
+        optimized = pipeline.run(self.graph, options=self.options, journal=journal)
+        clock("passes")
+        best = first = self.lowered(optimized, clock)
+        limit = self.options.memory_limit
+        if limit is None or first.sizes or first.bytes <= limit:
+            return first
+        from .lower.remat import candidates
+        start = time.perf_counter()
+        tried = candidates(optimized)
+        again = next(tried, None)
+        while again is not None and best.bytes > limit:
+            made = self.lowered(again.graph, lambda stage: None)
+            if made.bytes < best.bytes:
+                best = replace(made, again=Again(first.bytes, made.bytes, again.flops, again.kinds))
+            try:
+                again = tried.send(made.bytes)
+            except StopIteration:
+                break
+        if best is not first:
+            journal.note("remat", time.perf_counter() - start, optimized, best.optimized)
+        clock("remat")
+        return best
+
+    def lowered(self, optimized: Graph, clock: Callable[[str], None]) -> Build:
+        """Lowering, placement, sharing, text: the compiler's table of contents."""
         from .llvm import step
         from .loop.chunk import chunk
         from .loop.ir import Loop, Var, walk_plan
         from .loop.place import launches, lives, loosen, place
         from .loop.share import share, split
         from .lower.lower import lower
-        from .transform import pipeline
 
-        optimized = pipeline.run(self.graph, options=self.options, journal=journal)
-        clock("passes")
         program = lower(optimized, self.target, self.fixed)
         clock("lower")
         threads = self.threads

@@ -30,7 +30,7 @@ from .trace.spec import match
 from .trace.storage import Storage, aligned_empty
 
 if TYPE_CHECKING:
-    from .build import Build, Fit, Manifest, Recipe
+    from .build import Again, Build, Fit, Manifest, Recipe
     from .frame import Frame
 
 Array = np.ndarray[Any, Any]
@@ -86,6 +86,7 @@ class MemoryPlan:
     results: int
     constants: int
     regions: tuple[tuple[str, int, int, int, int], ...]     # name, offset, bytes, first and last step: the arena's content
+    again: Again | None = None                          # what is computed twice, so that it fits memory_limit
 
     @property
     def total(self) -> int:
@@ -94,6 +95,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         rows = [f"{kind:<10}{n:>14,} bytes" for kind, n in (("arena", self.arena), ("states", self.states), ("results", self.results),
                                                               ("constants", self.constants), ("total", self.total))]
+        rows += [str(self.again)] if self.again is not None else []
         rows += [f"  {offset:>10} + {n:<10} steps {a:>3}..{b:<3} {name}" for name, offset, n, a, b in self.regions]
         return "\n".join(rows)
 
@@ -385,7 +387,8 @@ class Native:
                                  fix=f"memory_plan({', '.join(f'{d}=64' for d in sorted(dims))})")
             fit = self._fit_of(sizes)
         results = sum(math.prod(shape) * t.dtype.itemsize for shape, t in zip(fit.results, self._manifest.results))
-        return MemoryPlan(fit.arena_bytes, sum(s.array.nbytes for s in self._storages), results, sum(c.nbytes for c in self._constants), fit.regions)
+        states, constants = (sum(a.nbytes for a in group) for group in ([s.array for s in self._storages], self._constants))
+        return MemoryPlan(fit.arena_bytes, states, results, constants, fit.regions, self._manifest.again)
 
     def run_loops(self, inputs: Sequence[Any], states: Sequence[Array]) -> oracle.Result:
         """The same plan through the loop interpreter: slow, bounds-checked, touching no storage. For tests and `testing.bisect`.

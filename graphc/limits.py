@@ -44,6 +44,7 @@ def refuse_too_large(name: str, manifest: Manifest, fit: Fit, storages: Sequence
     said = f"memory_limit is {limit:,}" if most == limit else f"this machine has {most:,}"
     shown = "; ".join(f"{n:,} for {what}{f' ({at})' if at else ''}" for n, what, _, at in largest)
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in parts.items() if n)
+    kinds += f"; {manifest.again}, and no more can be" if manifest.again is not None else ""
     raise GraphError(f"{name} needs {total:,} bytes", op=largest[0][2] if largest else None, at=largest[0][3] if largest else None,
                      why=f"{said}; {kinds}; the largest buffers: {shown}",
                      fix="smaller sizes, a smaller batch, say" + (f", or memory_limit={total}" if most == limit else ""))

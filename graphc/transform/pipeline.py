@@ -24,6 +24,7 @@ from ..ir.walk import all_nodes
 from ..ops.call import inline
 from .cse import cse
 from .dce import dce
+from .fast import fast
 from .fold import fold
 from .simplify import simplify
 
@@ -46,6 +47,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("cse again", cse),                             # rules lay bare what is the same
     Pass("dce", dce),
 )
+FAST = Pass("fast", fast)                               # with options.fast, before the exact rules
 
 
 def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None = None, journal: Journal | None = None) -> Graph:
@@ -53,6 +55,8 @@ def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None =
     options = options or Options()
     if options.passes is not None:
         passes = choose(options.passes, passes)
+    elif options.fast:
+        passes = [q for p in passes for q in ((FAST, p) if p.name == "simplify" else (p,))]
     for p in passes:
         start = time.perf_counter()
         after = p.run(graph)
@@ -67,7 +71,7 @@ def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None =
 
 def choose(names: Sequence[str], passes: Sequence[Pass] = PASSES) -> list[Pass]:
     """Passes by name."""
-    known = {p.name: p for p in passes}
+    known = {p.name: p for p in (*passes, FAST)}
     for name in names:
         if name not in known:
             raise GraphError(f"there is no pass {name!r}", fix=f"the passes are {', '.join(known)}")

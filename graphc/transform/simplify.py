@@ -1,7 +1,7 @@
 """Algebra on tensors, as rules. Each rule is data, and the tests check each on its own smallest example against the oracle.
 
-EXACT rules keep every bit of every value: signed zeros, infinities, and what is NaN (a NaN's own sign and payload do not count). FAST rules are
-right for real numbers only; nobody runs them unasked. What needs shapes or strides to decide is not here, and neither is numerics (log of softmax).
+EXACT rules keep every bit of every value: signed zeros, infinities, and what is NaN (a NaN's own sign and payload do not count). Movement that goes past
+arithmetic is in `sink`, numerics (log of softmax) in `stability`, and what is right for real numbers only, which nobody runs unasked, in `fast`.
 """
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from ..ops.contract import Pair, contract, free_axes
 from ..ops.elementwise import abs_, add, and_, bitcast, cast, div, eq, maximum, minimum, mul, ne, neg, not_, or_, pow_, stop_gradient, sub, where
 from ..ops.leaf import splat
 from ..ops.movement import broadcast, concat, flip, pad, permute, reshape, slice_
-from ..ops.reduce import reduce_max, reduce_min, reduce_prod, reduce_sum
+from ..ops.reduce import reduce_max, reduce_min, reduce_prod
 from .fold import fold_node
+from .sink import sink
 
 
 def simplify(graph: Graph) -> Graph:
     """Apply the exact rules, and fold the constants that they lay bare."""
-    return rewrite(graph, EXACT, also=fold_node)
+    return rewrite(graph, EXACT, also=_also)
+
+
+def _also(n: Node) -> Node | None:
+    folded = fold_node(n)
+    return sink(n) if folded is None else folded
 
 
 x, y, z = Hole("x"), Hole("y"), Hole("z")
@@ -293,16 +299,3 @@ CONTRACTION = (
 )
 
 EXACT: tuple[Rule, ...] = (*ARITHMETIC, *SELECTION, *MOVEMENT, *CONTRACTION)
-
-# ---- right for real numbers only -------------------------------------------------------------------------------------------------
-
-FAST: tuple[Rule, ...] = (
-    Rule(both(add, x, float_zero), keeps(), "x + 0.0 → x   (but -0.0 + 0.0 is 0.0)", exact=False),
-    Rule(P(sub, (float_zero, x)), lambda x: neg(x), "0.0 - x → -x   (but 0.0 - 0.0 is 0.0)", exact=False),
-    Rule(P(neg, (P(sub, (x, y)),)), lambda x, y: sub(y, x), "-(x - y) → y - x   (but -(x - x) is -0.0)", exact=False),
-    Rule(P(pow_, (x, Splat(3))), lambda x: mul(mul(x, x), x), "x ** 3 → x * x * x   (rounded twice)", exact=False),
-    Rule(P(reduce_sum, (Hole("x", (3, 1)),), name="y", example={"axes": (1,)}), _drop_ones,
-         "reduce_sum(x) over no axes, or over axes of size 1 → reshape(x)   (but 0.0 + -0.0 is 0.0)", exact=False),
-    Rule(P(reduce_sum, (P(reduce_sum, (Hole("x", (2, 3, 4)),), name="a", example={"axes": (1,)}),), name="b", example={"axes": (1,)}),
-         lambda x, a, b: _reduce_twice(reduce_sum, x, a, b), "sum(sum(x)) → sum(x)   (in another order)", exact=False),
-)

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 
 from ..core.dims import Size
 from ..core.record import dataclass
-from ..ir.node import Graph, Node, recorder
+from ..ir.node import Graph, Node, recorder, recording
 from ..ir.op import Op
 from ..ir.rewrite import Env, Hole, P, Rule, Splat, could_match, match, rewrite
-from ..ir.walk import topo
+from ..ir.walk import all_nodes, topo
 from ..ops.contract import free_axes
 from ..ops.elementwise import abs_, add, div, eq, exp, expm1, isfinite, log, log1p, lt, maximum, mul, neg, sigmoid, sqrt, stop_gradient, sub, tanh, where
 from ..ops.index import take, take_along
@@ -60,7 +60,18 @@ class Stable:
 
 def stabilize(graph: Graph, fired: list[tuple[Node, Rule]] | None = None) -> Graph:
     """The graph with every formula in its stable form; `fired` is told what was replaced, and by which rule."""
-    return rewrite(graph, RULES, fired=fired) if _switch.on else graph
+    return rewrite(graph, RULES, fired=fired) if _switch.on and _has_work(graph) else graph
+
+
+def _has_work(graph: Graph) -> bool:
+    """Does any rule fit anywhere? Most graphs have none, and looking costs less than rewriting."""
+    with recording(None):
+        for n in all_nodes(graph):
+            for rule in _RULES_BY_OP.get(n.op, ()):
+                env: Env = {}
+                if could_match(rule.pattern, n) and match(rule.pattern, n, env) and rule.function(**env) is not None:
+                    return True
+    return False
 
 
 # ---- looking through movement ----------------------------------------------------------------------------------------------------------
@@ -364,6 +375,10 @@ ROOTS = (
 STABLE: tuple[Stable, ...] = (*LOGARITHMS, *EXPONENTIALS, *ROOTS)
 RULES: tuple[Rule, ...] = tuple(f.rule for f in STABLE)
 
+
+_RULES_BY_OP: dict[Op, list[Rule]] = {}
+for _r in RULES:
+    _RULES_BY_OP.setdefault(_r.pattern.op, []).append(_r)
 
 # ---- for derivatives -------------------------------------------------------------------------------------------------------------------
 

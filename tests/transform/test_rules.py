@@ -8,7 +8,8 @@ from graphc.core.dtype import f32, f64
 from graphc.interp.numpy import run
 from graphc.ir.rewrite import P, Rule, match, rewrite, smallest_example
 from graphc.ir.verify import verify
-from graphc.transform.simplify import EXACT, FAST
+from graphc.transform.fast import FAST
+from graphc.transform.simplify import EXACT
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
