@@ -379,7 +379,7 @@ def _(compiled: Compiled) -> None:
     same(f(X), again(X))
 
 
-@row(DIFFERENTIATION, "rematerialisation chosen by the compiler under memory_limit=", "being written")
+@row(DIFFERENTIATION, "rematerialisation chosen by the compiler under memory_limit=")
 def _(compiled: Compiled) -> None:
     def loss(x: Any) -> Any:
         h = x
@@ -487,7 +487,7 @@ def _(compiled: Compiled) -> None:
     near(compiled(gx.linalg.lstsq)(A, X)[0], np.linalg.solve(A, X))
 
 
-@row(NUMERICS, "unstable forms are rewritten: log(softmax(x)), log(1 + exp(x)), log(sum(exp(x)))", "being written")
+@row(NUMERICS, "unstable forms are rewritten: log(softmax(x)), log(1 + exp(x)), log(sum(exp(x)))")
 def _(compiled: Compiled) -> None:
     x = np.array([1e4, 0.0, -1e4])
     near(compiled(lambda x: gx.log(gx.softmax(x, axis=-1)))(x), [0.0, -1e4, -2e4])
@@ -495,7 +495,7 @@ def _(compiled: Compiled) -> None:
     near(compiled(lambda x: gx.log(1 + gx.exp(x)))(x), [1e4, np.log(2), 0.0])
 
 
-@row(NUMERICS, "the gradient of where(x > 0, log(x), 0) at 0 is 0, not NaN", "being written")
+@row(NUMERICS, "the gradient of where(x > 0, log(x), 0) at 0 is 0, not NaN")
 def _(compiled: Compiled) -> None:
     same(compiled(gx.grad(lambda x: gx.where(x > 0, gx.log(x), 0.0).sum()))(np.array([0.0, 2.0])), [0.0, 0.5])
 
