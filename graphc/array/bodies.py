@@ -1,7 +1,8 @@
 """Bodies of control flow: a function traced once, on leaves of its own, into a closed graph.
 
 What the function reads from outside is *captured*: it becomes an input of the graph, and an operand of the op. Functions that must take the same operands
-(the branches of a `cond`, the test and the body of a `while_loop`) are traced apart and closed over what any of them captured.
+(the branches of a `cond`, the test and the body of a `while_loop`) are traced apart and closed over what any of them captured. A state that the body of a
+loop writes (batch norm's statistics, the counter of random numbers) is captured too, and then a carry: `written`.
 """
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from typing import Any
 from ..core.dtype import f32, promote_scalar
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..core.record import dataclass
+from ..core.record import dataclass, replace
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
+from ..ir.walk import substitute
 from ..ops import elementwise
 from ..ops.leaf import input_
 from ..trace import tree
@@ -28,7 +30,8 @@ Captured = dict[Hashable, tuple[Node, Tensor]]          # key → (the input of 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A traced function: its inputs, the nodes that it returned and which of them are Python's numbers, the tree of what it returned, what it captured."""
+    """A traced function: its inputs, the nodes that it returned and which of them are Python's numbers, the tree of what it returned, what it captured. What
+    is also written is among `states` alone."""
 
     name: str
     inputs: tuple[Node, ...]
@@ -36,10 +39,13 @@ class Body:
     weak: tuple[bool, ...]
     tree: tree.TreeDef
     captured: Captured
+    states: Captured                                    # what it captured and wrote
+    written: tuple[Node, ...]                           # what that became
 
     def closed(self, over: Mapping[Hashable, Tensor], outputs: Sequence[Node] | None = None) -> Graph:
         """The graph that takes the inputs, then `over` in its order; what this body does not read it is given all the same."""
-        more = [self.captured[key][0] if key in self.captured else input_(name=t.name, shape=t.shape, dtype=t.dtype) for key, t in over.items()]
+        known = {**self.captured, **self.states}
+        more = [known[key][0] if key in known else input_(name=t.name, shape=t.shape, dtype=t.dtype) for key, t in over.items()]
         return Graph((*self.inputs, *more), self.outputs if outputs is None else tuple(outputs), name=self.name)
 
 
@@ -62,7 +68,46 @@ def traced(f: Callable[..., Any], given: Sequence[Tensor], types: Sequence[tuple
         weak = tuple(t.weak for t in tensors)
         outputs = tuple(t.node() for t in tensors)
     name = getattr(f, "__name__", "body")
-    return Body("body" if name == "<lambda>" else name, tuple(leaves), outputs, weak, out_tree, tracer.captured)
+    states, written, outputs = _states(tracer, outputs)
+    captured = {key: v for key, v in tracer.captured.items() if key not in states and v[1]._storage not in tracer.written}
+    return Body("body" if name == "<lambda>" else name, tuple(leaves), outputs, weak, out_tree, captured, states, written)
+
+
+def _states(tracer: Tracer, outputs: tuple[Node, ...]) -> tuple[Captured, tuple[Node, ...], tuple[Node, ...]]:
+    """The states that a body wrote, by what captured them; what they are in the end; the outputs. Two Tensors of one state are one input."""
+    states: Captured = {}
+    same: dict[Node, Node] = {}
+    for storage, tensor in tracer.written.items():
+        cell = tracer.cells[storage]
+        for key, (node, outer) in tracer.captured.items():
+            if node is cell.read:
+                states[key] = node, tensor
+            elif outer._storage is storage:
+                same[node] = cell.read
+    nodes = (*(tracer.cells[s].now for s in tracer.written), *outputs)
+    nodes = substitute(nodes, same) if same else nodes
+    return states, nodes[:len(states)], nodes[len(states):]
+
+
+def refuse_states(what: str, body: Body) -> None:
+    """The test of a loop writes nothing."""
+    if body.states:
+        (_, tensor), *_ = body.states.values()
+        raise GraphError(f"{what}: cond_fun writes {tensor.name or tensor.type}", op=what, at=user_loc(), why="it is asked once more than there are turns",
+                         fix="write it in body_fun")
+
+
+def reads_states(test: Body, body: Body) -> Body:
+    """The test, reading the states that the body writes where they are written: what captured one of them is the body's key for it."""
+    found = {outer._storage: key for key, (_, outer) in body.states.items()}
+    return replace(test, captured={found.get(outer._storage, key) if outer._storage is not None else key: (node, outer)
+                                   for key, (node, outer) in test.captured.items()})
+
+
+def become(states: Captured, values: Sequence[Tensor]) -> None:
+    """Let the states be what the loop left in them."""
+    for (_, tensor), value in zip(states.values(), values, strict=True):
+        tensor._become(lambda value=value: value.detach() if value.requires_grad else value)    # type: ignore[misc]
 
 
 def is_tensor(x: Any) -> bool:

@@ -11,7 +11,7 @@ from ..core.dims import Size
 from ..core.dtype import bool_, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..core.record import dataclass
+from ..core.record import dataclass, replace
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ir.walk import substitute
@@ -24,7 +24,7 @@ from ..trace import tree
 from ..trace.apply import apply_graph, apply_several
 from ..trace.broadcast import as_tensor, cast
 from ..trace.tensor import Tensor
-from .bodies import agreed, captures, is_tensor, settled, strong, traced
+from .bodies import agreed, become, captures, is_tensor, reads_states, refuse_states, settled, strong, traced
 
 
 def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1,
@@ -32,8 +32,9 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     """A loop over the first axis of xs: `carry, y = f(carry, x)` for each slice; gives (last carry, the y's stacked). JAX's.
 
     init, xs and y are tensors or trees of them; each may be None (without xs, `length` says how often), and no steps at all give (init, nothing). reverse
-    goes from the last slice to the first; y's stand where their slices stood. f is traced once, so it must be pure: it may read parameters and other
-    tensors from outside, and write none. The carry keeps its structure, shapes and dtypes.
+    goes from the last slice to the first; y's stand where their slices stood. f is traced once. It may read parameters and other tensors from outside, and
+    write buffers (batch norm's statistics, the counter of random numbers): they go round as carries of their own, and are written when the loop is over.
+    The carry keeps its structure, shapes and dtypes.
 
     Gradients flow through the loop. For them the carries of all n steps are kept; with `checkpoint=k` those of every k-th step only, and k at a time are
     computed again: memory for n/k + k carries ("sqrt": k = √n), for one more forward pass. `unroll=k` writes k steps into one turn of the loop (True: no
@@ -61,10 +62,15 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     body = traced(f, [*carries, *slices], types, run)
     after = [agreed("scan", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
     ys = [settled(body, k) for k in range(len(carries), len(body.outputs))]
-    consts = captures(body)
-    whole = _Loop(body.closed(consts, (*after, *ys)), len(carries), len(slices), n, reverse)
-    out = apply_graph(lambda *nodes: whole.run(nodes, turn, inner), *carries, *slices, *consts.values())
-    return carry_tree.unflatten(out[:len(carries)]), body.tree.children[1].unflatten(out[len(carries):])
+    consts, states = captures(body), [tensor for _, tensor in body.states.values()]
+    c, x, m = len(carries), len(slices), len(states)
+    closed = body.closed({**{key: tensor for key, (_, tensor) in body.states.items()}, **consts}, (*after, *body.written, *ys))
+    leaves = closed.inputs
+    closed = replace(closed, inputs=(*leaves[:c], *leaves[c + x:c + x + m], *leaves[c:c + x], *leaves[c + x + m:]))     # carries, states, slices, the rest
+    whole = _Loop(closed, c + m, x, n, reverse)
+    out = apply_graph(lambda *nodes: whole.run(nodes, turn, inner), *carries, *states, *slices, *consts.values())
+    become(body.states, out[c:c + m])
+    return carry_tree.unflatten(out[:c]), body.tree.children[1].unflatten(out[c + m:])
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any, unroll: int | bool = 1, max_steps: int | None = None) -> Any:
@@ -136,12 +142,17 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         got = str(test.outputs[0].type) if test.tree.kind is None else "a tree"
         raise GraphError(f"while_loop: cond_fun returns {got}, not one bool", op="while_loop", at=user_loc(),
                          fix="a comparison; gx.any(x) or gx.all(x) of several")
+    refuse_states("while_loop", test)
     body = traced(body_fun, carries, types, turn)
     after = [agreed("while_loop", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
-    consts = captures(test, body)
-    out = apply_several(while_, *carries, *consts.values(), cond=test.closed(consts), body=body.closed(consts, after), carries=len(carries),
+    states = {key: tensor for key, (_, tensor) in body.states.items()}
+    test = reads_states(test, body)
+    consts = {key: tensor for key, tensor in captures(test, body).items() if key not in states}
+    given, c = {**states, **consts}, len(carries)
+    out = apply_several(while_, *carries, *given.values(), cond=test.closed(given), body=body.closed(given, (*after, *body.written)), carries=c + len(states),
                         max_steps=max_steps)
-    return carry_tree.unflatten(list(out[:len(carries)]))
+    become(body.states, out[c:c + len(states)])
+    return carry_tree.unflatten(list(out[:c]))
 
 
 def same_tree(what: str, got: tree.TreeDef, want: tree.TreeDef) -> None:

@@ -67,7 +67,7 @@ def called(what: str, f: Callable[..., Any], args: Sequence[Any], argnums: Argnu
     picked = range(len(args)) if argnums is None else [argnums] if isinstance(argnums, int) else list(argnums)
     for k in picked:
         if not -len(args) <= k < len(args):
-            raise GraphError(f"{what} by argument {k} of {len(args)}", at=user_loc())
+            raise GraphError(f"{what} by argument {k} of {len(args)}", at=user_loc(), fix=f"argnums from 0 to {len(args) - 1}; keywords have no number")
     chosen = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in picked)
     leaves, in_tree = tree.flatten(chosen, _is_tensor)
     primals = [fresh(x, what) for x in leaves]

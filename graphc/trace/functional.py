@@ -31,7 +31,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
         own: list[Tensor] = []
         for k in picked:
             if not -len(args) <= k < len(args):
-                raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc())
+                raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc(), fix=f"argnums from 0 to {len(args) - 1}; keywords have no number")
             leaves, treedef = tree.flatten(args_list[k])
             mine = [fresh(x, "grad") for x in leaves]
             trees.append((treedef, len(mine)))

@@ -24,6 +24,7 @@ from .guards import bump, gradients
 from .methods import Methods, function, functions
 from .storage import Array, Storage
 from .tape import HookFn, current, eager, no_grad
+from .tracer import BODY_NAMES
 
 T = TypeVar("T", bound="Tensor")
 
@@ -500,12 +501,16 @@ class Tensor(Methods):
         tracer = current.tracer
         if self._storage is not None or (tracer is not None and self._tracer is None):
             if tracer is not None:
-                tracer.write(self._own_storage(), new.node())
+                tracer.write(self._own_storage(), new.node(), self)
             else:
                 assert self._storage is not None
                 self._storage.assign(new._array())
             return self
         if tracer is not None:
+            if self._tracer is not tracer:
+                raise GraphError(f"{self._describe()} is written inside of {BODY_NAMES[tracer.body]}", at=user_loc(),
+                                 why="it is a value of the trace outside, which has no place that could be written to",
+                                 fix="carry it, or return the new value and write it outside")
             self._node = new.node()
             self._requires_grad = new._requires_grad
             if self._requires_grad and not new._node.inputs:            # type: ignore[union-attr]

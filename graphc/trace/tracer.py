@@ -62,7 +62,7 @@ class Tracer(Tape):
     """One trace: of a compiled function, or (is_body) of the body of a loop, where what is needed from outside becomes an input."""
 
     __slots__ = ("__weakref__", "_loc_info", "_stopped", "active", "alive", "arrays", "body", "called", "captured", "cells", "constants", "depends_on",
-                 "effects", "grads", "is_body", "names", "owner", "parent", "phases", "recorder", "scalars", "scopes", "undo")
+                 "effects", "grads", "is_body", "names", "owner", "parent", "phases", "recorder", "scalars", "scopes", "undo", "written")
 
     def __init__(self, parent: Tracer | None = None, is_body: bool = False, body: BodyKind = "loop") -> None:
         super().__init__()
@@ -75,6 +75,7 @@ class Tracer(Tape):
         self.phases: list[str] = list(parent.phases) if parent else ["forward"]
         self.scopes: list[str] = list(parent.scopes) if parent else []
         self.cells: dict[Storage, Cell] = {}
+        self.written: dict[Storage, Tensor] = {}        # of a loop's body: the states that become carries
         self.names: dict[Storage, str] = {}             # full names of states, as the outermost module says them
         self.scalars: dict[Hashable, tuple[Node, Source]] = {}
         self.called: set[Node] = set()                  # nodes whose hooks have been called
@@ -160,8 +161,8 @@ class Tracer(Tape):
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a function with a rule of its own", at=user_loc(),
                                  why="it is traced as a function of its arguments, and may be computed twice", fix="return the new value, and write it outside")
             if self.is_body:
-                raise GraphError(f"the state {storage.name or storage.type} would be written inside a loop body", at=user_loc(),
-                                 why="the body of a loop is pure: what changes must be a carry", fix="carry it: scan(f, (h, state), xs)")
+                raise GraphError(f"the parameter {storage.name or storage.type} would be written inside a loop body", at=user_loc(),
+                                 why="what changes in a loop is a carry, and no leaf that gradients are taken by", fix="carry it: scan(f, (w, ...), xs)")
             found = self.cells[storage] = Cell(self.input(self.state_name(storage), storage.type))
         return found
 
@@ -181,9 +182,12 @@ class Tracer(Tape):
             self.active.add(cell.leaf)
         return cell.leaf
 
-    def write(self, storage: Storage, node: Node) -> None:
-        """Let node be the value of the state from here on."""
+    def write(self, storage: Storage, node: Node, tensor: Tensor | None = None) -> None:
+        """Let node be the value of the state from here on. In the body of a loop a buffer that is written becomes a carry: `written`."""
         assert node.type == storage.type, (node, storage)
+        if self.is_body and self.body == "loop" and tensor is not None and not tensor.requires_grad and storage not in self.cells:
+            self.cells[storage] = Cell(self.capture(tensor))
+            self.written[storage] = tensor
         self.cell(storage).now = node
 
     def scalar(self, key: Hashable, source: Source, dtype: DType, name: str) -> Node:
@@ -210,6 +214,8 @@ class Tracer(Tape):
 
     def capture(self, outer: Tensor) -> Node:
         """An input of this body for a Tensor from outside."""
+        if outer._storage is not None and outer._storage in self.cells:     # written in this body: what it is now
+            return self.cells[outer._storage].now
         key = outer._node if outer.is_traced else outer, outer.requires_grad
         if key not in self.captured:
             node = self.input(outer.name, outer.type)
