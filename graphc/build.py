@@ -215,14 +215,15 @@ class Recipe:
         from .loop.chunk import chunk
         from .loop.ir import Loop, Var, walk_plan
         from .loop.place import launches, lives, loosen, place
-        from .loop.share import share, split
         from .lower.lower import lower
 
         program = lower(optimized, self.target, self.fixed)
         clock("lower")
         threads = self.threads
         plan = chunk(program.plan)
-        plan = split(plan, self.target) if threads > 1 else plan
+        if threads > 1:
+            from .loop.share import share, split
+            plan = split(plan, self.target)
         symbolic = any(n.tensor.dims for n in self.graph.leaves)
         plan, placed, nbytes = (loosen(plan), [], 0) if symbolic else place(plan)
         clock("place")

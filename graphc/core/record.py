@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 else:
     from dataclasses import _FIELD, MISSING, Field, FrozenInstanceError, field
 
-    FIELDS = "abcdef"                                   # what they are called below
-    # By the number of fields; p .. u put a value into its field, and give None.
+    FIELDS = "abcdefg"                                  # what they are called below
+    # By the number of fields; p .. v put a value into its field, and give None.
     INIT = (
         lambda: lambda self: None,
         lambda p: lambda self, a: p(self, a),
@@ -26,6 +26,8 @@ else:
         lambda p, q, r, s: lambda self, a, b, c, d: p(self, a) or q(self, b) or r(self, c) or s(self, d),
         lambda p, q, r, s, t: lambda self, a, b, c, d, e: p(self, a) or q(self, b) or r(self, c) or s(self, d) or t(self, e),
         lambda p, q, r, s, t, u: lambda self, a, b, c, d, e, f: p(self, a) or q(self, b) or r(self, c) or s(self, d) or t(self, e) or u(self, f),
+        lambda p, q, r, s, t, u, v: lambda self, a, b, c, d, e, f, g: (
+            p(self, a) or q(self, b) or r(self, c) or s(self, d) or t(self, e) or u(self, f) or v(self, g)),
     )
     EQ = (
         lambda: lambda x, y: True if y.__class__ is x.__class__ else NotImplemented,

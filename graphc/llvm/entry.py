@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
@@ -253,8 +252,12 @@ def slow_entry(address: int, table: int, keep_alive: object, release_gil: bool =
 @lru_cache(None)
 def self_test() -> bool:
     """Whether the objects of this Python and NumPy are laid out as `entry_text` reads them. Looks once."""
-    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or (sys.version_info >= (3, 13) and sysconfig.get_config_var("Py_GIL_DISABLED")):
+    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8:
         return False
+    if sys.version_info >= (3, 13):
+        import sysconfig
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return False
     if np.ndarray.__basicsize__ < FLAGS + 4 or bytes.__basicsize__ - 1 != BYTES:
         return False
     words = struct.pack("2P", 0x1234567, id(np.ndarray))

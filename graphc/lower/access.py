@@ -6,13 +6,14 @@ code generator computes once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from operator import index
 from typing import Any
 
 import numpy as np
 
 from ..core.dims import Dim, Size
-from ..core.dtype import bool_, i64
+from ..core.dtype import bool_, i32, i64
 from ..core.errors import GraphError
 from ..core.record import dataclass
 from ..core.types import TensorType
@@ -29,7 +30,7 @@ Shape = tuple[Size, ...]
 ORIGIN = Int(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Home:
     """Where a tensor lies: a region from element `start` on, physical axis i being logical axis order[i]."""
 
@@ -38,14 +39,14 @@ class Home:
     order: tuple[int, ...]
     start: Expr = ORIGIN
 
-    @property
+    @cached_property
     def axes(self) -> tuple[int, ...]:
         """The order as kernels see it: axes of size 1 in front of a symbolic one go behind it. The bytes are the same."""
         shape = self.type.shape
         k = next((k for k, a in enumerate(self.order) if shape[a] != 1), 0)
         return (*self.order[k:], *self.order[:k]) if k and isinstance(shape[self.order[k]], Dim) else self.order
 
-    @property
+    @cached_property
     def physical(self) -> tuple[Size, ...]:
         return tuple(self.type.shape[a] for a in self.axes)
 
@@ -160,6 +161,8 @@ class Reader:
             case "random_bits":
                 key, counter = n.inputs
                 return philox((self.at(key, (Int(0),)), self.at(key, (Int(1),))), self.at(counter, ()), _flat(shape_of(n), ix))
+            case "eq" if all(map(_fits_i32, n.inputs)):        # of a label and 0, 1, ..: half the vector
+                return Bin("==", *(Cast(self.at(i, ix), i32) for i in n.inputs))
             case "cast" if n.tensor.dtype.is_half or n.inputs[0].tensor.dtype.is_half:
                 return half.convert(self.at(n.inputs[0], ix), n.inputs[0].tensor.dtype, n.tensor.dtype)
             case name if name in ELEMENTWISE:
@@ -249,6 +252,14 @@ def _checked(i: Node, size: Size) -> bool:
     while i.op.name in ("reshape", "broadcast", "permute"):
         i = i.inputs[0]
     return i.op.name == "check_index" and i.attrs["size"] == size
+
+
+def _fits_i32(i: Node) -> bool:
+    """Whether an i64 is known to be 0 .. 2**31 - 1: it counts along an axis, or is an index that has been checked."""
+    while i.op.name in ("reshape", "broadcast", "permute"):
+        i = i.inputs[0]
+    n = i.attrs["size"] if i.op.name == "check_index" else i.attrs["shape"][i.attrs["axis"]] if i.op.name == "iota" else None
+    return isinstance(n, int) and n < 1 << 31 and i.tensor.dtype is i64
 
 
 def _wide(e: Expr) -> Expr:

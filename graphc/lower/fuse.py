@@ -6,7 +6,7 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from ..core.dims import Size, nominal, product
 from ..core.record import dataclass, field
@@ -76,7 +76,7 @@ def stored_nodes(roots: Sequence[Node], order: Sequence[Node]) -> set[Node]:
     stored |= {n for n in order if is_head(n) or narrows(n)}
     for n in order:
         for k, i in enumerate(n.inputs):
-            if needs_memory(n, k):
+            if needs_memory(n, k, stored):
                 base = beneath(i) if n.op.name in ("contract", "take", "take_along") else i
                 if base.op.name not in LEAVES and not is_alias(base):
                     stored.add(base)
@@ -111,8 +111,8 @@ def _sweeps(order: Sequence[Node]) -> dict[Node, object]:
     return out
 
 
-def needs_memory(n: Node, k: int) -> bool:
-    """Must operand k of n be in memory, because n reads it often or in another order?"""
+def needs_memory(n: Node, k: int, stored: Collection[Node]) -> bool:
+    """Must operand k of n be in memory, because n reads it often or in another order? `stored`: what has memory as it is."""
     name, x = n.op.name, n.inputs[k]
     if name in BODIES:
         return bool(k >= n.attrs.get("carries", 0))           # the first carries are copied to where they go round
@@ -128,8 +128,8 @@ def needs_memory(n: Node, k: int) -> bool:
     if name == "random_bits":
         return True
     if name in ("pad", "concat", "window", "fold"):
-        return is_dear(x)
-    return name == "broadcast" and (is_dear(x) or not shape_of(x)) and not is_count(x)
+        return is_dear(x, stored)
+    return name == "broadcast" and (is_dear(x, stored) or not shape_of(x)) and not is_count(x)
 
 
 def is_count(x: Node) -> bool:
@@ -137,12 +137,14 @@ def is_count(x: Node) -> bool:
     return x.op.name in LEAVES or (x.op.name in ELEMENTWISE and all(i.op.name in ("size", "const") or (i.inputs and is_count(i)) for i in x.inputs))
 
 
-def is_dear(x: Node) -> bool:
-    """Does computing an element of x, down to what is a leaf, take an expensive op?"""
+def is_dear(x: Node, stored: Collection[Node]) -> bool:
+    """Does computing an element of x, down to what is stored or a leaf, take an expensive op?"""
     stack, seen = [x], 0
     while stack and seen < MAX_DEPTH:
         n = stack.pop()
         seen += 1
+        if n in stored:
+            continue
         if n.op.name in EXPENSIVE:
             return True
         if n.op.name not in LEAVES and not is_head(n) and not is_alias(n):

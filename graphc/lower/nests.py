@@ -17,7 +17,6 @@ from .elementwise import number
 from .fuse import REDUCE, Group, is_head, shape_of
 from .half import stored
 from .heads import CLOSED
-from .linalg import CLOSED as LINALG
 
 
 def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
@@ -33,7 +32,10 @@ def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
         return [_reduce(g, ctx, order)]
     if name == "fold":
         return [_fold(g, ctx, order)]
-    return (LINALG[name] if name in LINALG else CLOSED[name])(g.head, ctx)
+    if name in CLOSED:
+        return CLOSED[name](g.head, ctx)
+    from .linalg import CLOSED as LINALG  # a thousand lines, loaded where a matrix is taken apart
+    return LINALG[name](g.head, ctx)
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, 
     for g in gs:
         before[g] |= {made_by[x] for n in g.members for x in reads[n].after if x in made_by} - {g}
     leaf_of = {h.region: leaf for leaf, h in states.items()}
+    readers: dict[Node, list[Group]] = {}
+    for g in everything:
+        for x in g.reads:
+            readers.setdefault(x, []).append(g)
     late: set[Region] = set()
 
     def reaches(a: Group, b: Group) -> bool:
@@ -44,12 +48,12 @@ def schedule(gs: Sequence[Group], copies: Sequence[Group], aims: Mapping[Group, 
             if leaf is None:
                 continue
             at_other_index = any(leaf in reads[n].elsewhere for n in writer.members)
-            first = [g for g in everything if g is not writer and (g in checks or leaf in g.reads)]
+            first = checks.union(readers.get(leaf, ())) - {writer}
             copies_itself = not writer.members and leaf in writer.reads
             if at_other_index or copies_itself or writer in checks or any(reaches(writer, g) for g in first):
                 late.add(home.region)
             else:
-                before[writer] |= set(first)
+                before[writer] |= first
     rank = {g: k for k, g in enumerate(everything)}
     done: list[Group] = []
     seen: set[Group] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Hashable, Mapping
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,16 @@ def _inside(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def key_of(attrs: Mapping[str, Any]) -> Hashable:
     """Attributes as a key: equal exactly where type and bits are."""
-    return tuple([(k, bits_of(attrs[k])) for k in sorted(attrs)])
+    return tuple([(k, bits_of(v)) for k, v in sorted(attrs.items())])
+
+
+PLAIN = (bool, int, str, Dim, DType, TensorType, TupleType, TokenType, NoneType)      # equal where they print alike
 
 
 def bits_of(value: Any) -> Hashable:
     """One attribute as a key."""
+    if type(value) in PLAIN:
+        return type(value).__name__, value
     if isinstance(value, tuple):
         return ("tuple", *map(bits_of, value))
     if isinstance(value, np.generic | np.ndarray):      # before float: np.float64 is one
@@ -73,6 +79,6 @@ def bits_of(value: Any) -> Hashable:
         return "float", struct.pack("d", value)
     if isinstance(value, Graph):
         return "graph", show(value, names=False, locs=False)
-    if isinstance(value, bool | int | str | Dim | DType | TensorType | TupleType | TokenType) or value is None:
+    if isinstance(value, PLAIN):
         return type(value).__name__, value
     raise TypeError(f"an attribute cannot be {value!r}")

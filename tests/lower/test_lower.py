@@ -16,7 +16,7 @@ from graphc.lower.elementwise import ELEMENTWISE
 from graphc.lower.fuse import CLOSED_HEADS, LEAVES, MOVEMENT, OPEN_HEADS
 from graphc.ops.call import CALLS
 from graphc.ops.contract import contract
-from graphc.ops.elementwise import add, cast, exp, lt, tanh, where
+from graphc.ops.elementwise import add, cast, eq, exp, lt, tanh, where
 from graphc.ops.index import check_index, put_along_add, take, take_along
 from graphc.ops.leaf import const, input_, iota, splat
 from graphc.ops.movement import broadcast, concat, flip, permute, reshape
@@ -285,3 +285,21 @@ def test_arena_reuse_is_sound() -> None:
         total += 16 * 16 * 4
     step = agree(Graph((x,), (y,)), [rng.standard_normal((16, 16)).astype(np.float32) * 0.2])
     assert step.memory_plan().arena < total
+
+
+def test_checked_labels_are_compared_in_half_the_width() -> None:
+    """Of what is known to be 0 .. 2**31 - 1 alone: a label that nobody has checked may be anything."""
+    labels, x, columns = leaf("y", (5,), i64), leaf("x", (5, 11)), iota(axis=0, dtype=i64, shape=(11,))
+    for y, values, width in ((check_index(labels, size=11), [0, 10, 3, 7, 9], "i32("), (labels, [0, 10, 1 << 32, -1, (1 << 33) + 3], "i64(")):
+        hit = eq(broadcast(y, shape=(5, 11), axes=(1,)), broadcast(columns, shape=(5, 11), axes=(0,)))
+        picked = where(hit, x, splat(0, x))
+        numbers = np.random.default_rng(3).standard_normal((5, 11)).astype(np.float32)
+        step = agree(Graph((labels, x), (reduce_sum(picked, axes=(1,)),)), [np.array(values), numbers])
+        assert width in step.text("loops")
+
+
+def test_what_follows_a_division_that_is_stored_is_not_stored_too() -> None:
+    a, b, x = leaf("a", ()), leaf("b", ()), leaf("x", (5, 7))
+    whole = broadcast(-broadcast(a / b, shape=(5,), axes=(0,)), shape=(5, 7), axes=(1,))
+    step = agree(Graph((a, b, x), (x * whole,)), [np.float32(3), np.float32(7), np.ones((5, 7), np.float32)])
+    assert step.report.kernels == 2
