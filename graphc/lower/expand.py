@@ -12,9 +12,9 @@ from ..core.dtype import i64
 from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Info, Node, Recorder, recording
 from ..ir.op import Op
-from ..ir.walk import topo
+from ..ir.walk import all_nodes, topo
 from ..ops import linalg, spectral
-from ..ops.elementwise import abs_, cast, le, lt, where
+from ..ops.elementwise import abs_, cast, eq, le, lt, where
 from ..ops.index import take_along
 from ..ops.leaf import splat
 from ..ops.matrix import each_column, each_row, identity, matmul, transpose
@@ -24,10 +24,13 @@ from ..ops.spectral import LINALG
 from ..ops.tuples import get
 
 Results = tuple[Node, ...]
+TURNED = 16                                             # rows, from which on it pays to turn a matrix before it is rotated
 
 
 def expand(graph: Graph) -> Graph:
     """The graph in ops that have kernels, loop bodies too. The same object where nothing changes."""
+    if not any(n.op.name in LINALG for n in all_nodes(graph)):
+        return graph
     rec = Recorder(dict(graph.info))
     with recording(rec):
         out = _expand(graph, rec)
@@ -131,17 +134,31 @@ def _svd(factors: _Factors, x: Node) -> Results:
 def _spectrum(factors: _Factors, x: Node) -> Results:
     """Of a square matrix; a tall one is Q times one, a wide one the transpose of a tall one."""
     m, n = (k.__index__() for k in x.tensor.shape[-2:])
-    if m == n or 0 in x.tensor.shape:
+    if 0 in x.tensor.shape:
         return flat(spectral.svd, (x,), {})
     if m < n:
         u, s, vt = _tall(factors, transpose(x))
         return _signed(transpose(vt), s, transpose(u))
-    return _tall(factors, x)
+    return _square(x) if m == n else _tall(factors, x)
+
+
+def _square(x: Node) -> Results:
+    """A larger matrix is turned by the eigenvectors of xᵀ x first, which leaves few rotations, and those restore what the product has lost."""
+    if x.tensor.shape[-1].__index__() <= TURNED:
+        return flat(spectral.svd, (x,), {})
+    t = x.tensor
+    axes = (t.rank - 2, t.rank - 1)
+    largest = reduce_max(abs_(x), axes=axes)
+    scale = where(eq(largest, splat(0.0, largest)), splat(1.0, largest), largest)
+    one = x / broadcast(scale, shape=t.shape, axes=axes)
+    _, v = flat(spectral.eigh, (matmul(transpose(one), one),), {})
+    u, s, vt = flat(spectral.svd, (matmul(one, v),), {})
+    return _signed(u, s * broadcast(scale, shape=s.tensor.shape, axes=(s.tensor.rank - 1,)), matmul(vt, transpose(v)))
 
 
 def _tall(factors: _Factors, x: Node) -> Results:
     q, r = _qr(factors, x, full=False)
-    u, s, vt = flat(spectral.svd, (r,), {})
+    u, s, vt = _square(r)
     return matmul(q, u), s, vt
 
 

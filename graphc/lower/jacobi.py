@@ -1,5 +1,5 @@
-"""Eigenvalues and singular values by Jacobi's rotations: of rows in pairs, in sweeps, until none is needed. Slower than LAPACK's for large matrices, and for
-small ones, of which each lane can have its own, not; small eigenvalues of definite matrices come out as exactly as large ones (Demmel and Veselić, 1992).
+"""Eigenvalues and singular values by Jacobi's rotations: of rows in pairs, in sweeps, until none is needed. Each lane can have a matrix of its own, and small
+eigenvalues of definite matrices come out as exactly as large ones (Demmel and Veselić, 1992). Larger symmetric matrices are made tridiagonal (`tridiagonal`).
 
 Symmetric matrices are rotated from both sides until they are diagonal; of any other the rows are, until they are orthogonal (Hestenes, 1958). Then the norms
 are the singular values, and QR of the rows in falling order makes unit vectors of them, whatever the rank. Rotations are kept as rows: the vectors, transposed.
@@ -18,7 +18,7 @@ from ..core.record import dataclass
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, For, If, Int, Lit, Select, Stmt, Store, Un, Var, While, seq
 from ..ops.spectral import SIGN
-from . import orthogonal, tiles
+from . import orthogonal, tiles, tridiagonal
 from .access import Home
 from .context import in_registers
 from .elementwise import number
@@ -27,6 +27,7 @@ from .small import LANE, Lanes
 from .task import Task, sizes
 from .tiles import Element, Shape, each, filled
 
+MANY = 12                                               # rows, from which on a symmetric matrix is made tridiagonal first
 SWEEPS = 40                                             # at most: some ten are needed
 
 
@@ -247,14 +248,20 @@ def _checked(flag: Expr, value: Expr) -> Expr:
 
 
 def eigh(n: Node, task: Task, homes: Sequence[Sequence[Home]]) -> Stmt:
-    size = sizes(n)[0]
+    size, m = sizes(n)[0], One(task, task.dtype, task.lanes)
     i = Var("i")
 
     def written(w: Buffer, v: Buffer, order: Buffer, flag: Buffer) -> Stmt:
         values = each("i", 0, size, seq(*(Store(*task.reader.place(h, (*task.batch, i)), _checked(flag[0], w[order[i]])) for h in homes[0])))
         return seq(values, task.written(homes[1], size, size, lambda i, j: _checked(flag[0], v[order[j], i])))
 
-    return _eigh(One(task, task.dtype, task.lanes), size, task.operand(n.inputs[0]), written)
+    def sorted_(w: Buffer, v: Buffer, flag: Buffer) -> Stmt:
+        order = m.vector("order", size, i64)
+        return Alloc(order, seq(ordered(m, order, w, size, False), signed(m, v, size), written(w, v, order, flag)))
+
+    if size > MANY:
+        return tridiagonal.eigen(size, task.operand(n.inputs[0]), task.dtype, task.lanes, sorted_)
+    return _eigh(m, size, task.operand(n.inputs[0]), written)
 
 
 def small_eigh(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:

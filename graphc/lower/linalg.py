@@ -171,7 +171,7 @@ def triangle(n: Node, a: tiles.Element, size: int) -> tiles.Element:
     return at
 
 
-CLOSED: Mapping[str, Callable[[Node, Context], Made]] = {
+KERNELS: Mapping[str, Callable[[Node, Context], Made]] = {
     "cholesky": lowered(_cholesky, small.cholesky), "lu": lowered(_lu, small.lu), "triangular_solve": lowered(_triangular_solve, small.triangular_solve),
     **{name: lowered(*both) for name, both in (*orthogonal.KERNELS.items(), *jacobi.KERNELS.items())},
 }

@@ -34,8 +34,8 @@ def launches(g: Group, ctx: Context, order: tuple[int, ...]) -> Made:
         return [_fold(g, ctx, order)]
     if name in CLOSED:
         return CLOSED[name](g.head, ctx)
-    from .linalg import CLOSED as LINALG  # a thousand lines, loaded where a matrix is taken apart
-    return LINALG[name](g.head, ctx)
+    from .linalg import KERNELS  # a thousand lines, loaded where a matrix is taken apart
+    return KERNELS[name](g.head, ctx)
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------------------

@@ -95,11 +95,11 @@ def blocked(rows: int, columns: int, wide: int, dtype: DType, lanes: int, elemen
                 each("i", 0, blocks * panel, each("j", 0, panel, Store(t, (i, j), zero))))
     one_panel = each("j", start, at_most(start + panel, count), _column(s, a, v, t, start, lanes))
     per_panel = panel // s.width
-    behind = each("tile", block * per_panel + per_panel, s.tiles, _reflected(a, v, s, start, panel, lambda r, k: t[start + k, r]))
+    behind = each("tile", block * per_panel + per_panel, s.tiles, reflected(a, v, s, start, panel, lambda r, k: t[start + k, r]))
     unit = filled(q, sq, lambda i, j: Select(Bin("==", i, j), number(1, dtype), zero))
     back = Int(blocks - 1) - Var("turn")
     first = back * panel
-    form = each("turn", 0, blocks, each("tile", first // sq.width, sq.tiles, _reflected(q, v, sq, first, panel, lambda r, k: t[first + r, k])))
+    form = each("turn", 0, blocks, each("tile", first // sq.width, sq.tiles, reflected(q, v, sq, first, panel, lambda r, k: t[first + r, k])))
     body = seq(filled(a, s, element), find, scaled, clear, each("block", 0, blocks, seq(one_panel, behind)), unit, form)
     return QR(s, sq, a, q, v, t, scale, body)
 
@@ -118,15 +118,21 @@ def _column(s: Shape, a: Buffer, v: Buffer, t: Buffer, start: Expr, lanes: int) 
         each("i", j, s.rows, lanes_of_tile(panel, lambda c: Accum(sums, (c,), Bin("*", v[j, i], a[i, start + c])))),
         each("i", j, s.rows, Alloc(m, seq(Store(m, (), Un("neg", Bin("*", tau[()], v[j, i]))),
                                           lanes_of_tile(panel, lambda c: Accum(a, (i, start + c), Bin("*", m[()], sums[c]))))))))
-    z, k, r = Buffer("z", (panel,), dtype, "scratch"), Var("k"), Var("r")
+    return in_registers([squares, tau, scale, norm], seq(begin, apply, t_column(v, t, start, j, tau[()], lanes)))
+
+
+def t_column(v: Buffer, t: Buffer, start: Expr, j: Expr, tau: Expr, lanes: int) -> Stmt:
+    """The column of T that reflection j adds to those of its block, which begins with `start`."""
+    panel = int(t.shape[1])
+    z, m, k, r = Buffer("z", (panel,), t.dtype, "scratch"), Buffer("m", (), t.dtype, "register"), Var("k"), Var("r")
     at = j - start
     dots = each("r", 0, at, tiles.dot(v, (start + r,), v, (j,), j // lanes, v.shape[1], lanes, lambda x: Store(z, (r,), x)))
-    column = each("r", 0, at, Alloc(m, seq(Store(m, (), zero), each("k", r, at, Accum(m, (), Bin("*", t[start + r, k], z[k]))),
-                                           Store(t, (start + r, at), Un("neg", Bin("*", tau[()], m[()]))))))
-    return in_registers([squares, tau, scale, norm], seq(begin, apply, Alloc(z, seq(dots, column)), Store(t, (j, at), tau[()])))
+    column = each("r", 0, at, Alloc(m, seq(Store(m, (), number(0, t.dtype)), each("k", r, at, Accum(m, (), Bin("*", t[start + r, k], z[k]))),
+                                           Store(t, (start + r, at), Un("neg", Bin("*", tau, m[()]))))))
+    return Alloc(z, seq(dots, column, Store(t, (j, at), tau)))
 
 
-def _reflected(x: Buffer, v: Buffer, s: Shape, start: Expr, panel: int, t: Element) -> Stmt:
+def reflected(x: Buffer, v: Buffer, s: Shape, start: Expr, panel: int, t: Element) -> Stmt:
     """A tile of x less V t Vᵀ x, in rows from `start` on."""
     dtype, tile, group, r = x.dtype, Var("tile"), Var("group"), range(ROWS)
     acc = Buffer("acc", (ROWS, s.width), dtype, "register")

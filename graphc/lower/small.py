@@ -1,7 +1,7 @@
 """A batch of small matrices: each lane of a vector factors one. In scratch the lanes are innermost, so whatever the algorithm, its arithmetic is whole vectors.
 
 The idea is that of batched BLAS in interleaved layout (Dongarra and others, 2017). The last matrices, where they do not fill a vector, are factored beside
-lanes that hold nothing.
+lanes that hold nothing. A few rows and columns are factored so one by one, too.
 """
 from __future__ import annotations
 
@@ -13,31 +13,39 @@ from ..core.record import dataclass
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, For, Int, Select, Stmt, Store, Un, Var, lift, seq
 from .access import Home, Reader
-from .context import in_registers
+from .context import in_registers, loops
 from .elementwise import number
 from .fuse import shape_of
 from .tiles import Element, each
 
-MOST = 32                                               # rows and columns
+MOST = 32                                               # rows and columns of matrices that go along the lanes,
+FEW = 8                                                 # and of those that one by one are not worth blocks
 LANE = Var("l")
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """One op on as many matrices as there are lanes, from number `first` on; `count` of them are there."""
+    """One op on as many matrices as there are lanes, from number `first` on (None: there is no batch); `count` of them are there."""
 
     reader: Reader
-    first: Expr
+    first: Expr | None
     count: int
     lanes: int
     dtype: DType
+
+    @property
+    def batch(self) -> tuple[Expr, ...]:
+        return () if self.first is None else (self.first + LANE,)
+
+    def on_lanes(self, count: int, body: Stmt) -> Stmt:
+        return For(LANE.name, Int(0), Int(count), "simd" if self.lanes > 1 else "serial", body)
 
     def buffer(self, name: str, rows: int, columns: int, dtype: DType | None = None) -> Buffer:
         return Buffer(name, (rows, columns, self.lanes), dtype or self.dtype, "scratch")
 
     def each(self, rows: int, columns: int, f: Callable[[Expr, Expr], Stmt]) -> Stmt:
         """f at every place, on the lanes that are there."""
-        return each("i", 0, rows, each("j", 0, columns, For(LANE.name, Int(0), Int(self.count), "simd", f(Var("i"), Var("j")))))
+        return each("i", 0, rows, each("j", 0, columns, self.on_lanes(self.count, f(Var("i"), Var("j")))))
 
     def filled(self, buf: Buffer, rows: int, columns: int, element: Element) -> Stmt:
         """Zeros on the lanes that are not there: whatever runs until all lanes are done does not wait for them."""
@@ -48,22 +56,22 @@ class Lanes:
         return seq(each("i", 0, rows, each("j", 0, columns, zeros)), copy)
 
     def operand(self, x: Node) -> Element:
-        return lambda i, j: self.reader.at(x, (self.first + LANE, i, j))
+        return lambda i, j: self.reader.at(x, (*self.batch, i, j))
 
     def written(self, homes: Sequence[Home], rows: int, columns: int, value: Element) -> Stmt:
         def at(i: Expr, j: Expr) -> Stmt:
             v = value(i, j)
-            return seq(*(Store(*self.reader.place(h, (self.first + LANE, i, j)), v) for h in homes))
+            return seq(*(Store(*self.reader.place(h, (*self.batch, i, j)), v) for h in homes))
         return self.each(rows, columns, at) if homes else seq()
 
     def vector_written(self, homes: Sequence[Home], n: int, value: Callable[[Expr], Expr]) -> Stmt:
         def at(i: Expr) -> Stmt:
             v = value(i)
-            return seq(*(Store(*self.reader.place(h, (self.first + LANE, i)), v) for h in homes))
+            return seq(*(Store(*self.reader.place(h, (*self.batch, i)), v) for h in homes))
         return self.each(n, 1, lambda i, _: at(i)) if homes else seq()
 
     def computed(self, body: Stmt) -> Stmt:
-        return For(LANE.name, Int(0), Int(self.lanes), "simd", body)
+        return self.on_lanes(self.lanes, body)
 
     def register(self, name: str, dtype: DType | None = None) -> Buffer:
         return Buffer(name, (), dtype or self.dtype, "register")
@@ -72,18 +80,17 @@ class Lanes:
 Small = Callable[[Node, Lanes, Sequence[Sequence[Home]]], Stmt]
 
 
-def fits(n: Node) -> bool:
-    """Are its matrices small?"""
-    return all(isinstance(m, int) and m <= MOST for i in n.inputs for m in shape_of(i)[-2:])
-
-
-def body(n: Node, small: Small, reader: Reader, homes: Sequence[Sequence[Home]], batch: int, lanes: int) -> Stmt:
-    """The nest for a whole batch."""
-    dtype = n.inputs[0].tensor.dtype
-    whole, rest = divmod(batch, lanes)
-    main = For("v", Int(0), Int(whole), "parallel", small(n, Lanes(reader, Var("v") * lanes, lanes, lanes, dtype), homes))
-    tail = [small(n, Lanes(reader, Int(whole * lanes), rest, lanes, dtype), homes)] if rest else []
-    return seq(main, *tail)
+def body(n: Node, small: Small, reader: Reader, homes: Sequence[Sequence[Home]], lanes: int) -> Stmt | None:
+    """The nest of a whole batch, along the lanes where it fills them; None where blocks are better."""
+    (*batch, _, _), dtype = shape_of(n.inputs[0]), n.inputs[0].tensor.dtype
+    longest = max(k if isinstance(k, int) else MOST + 1 for i in n.inputs for k in shape_of(i)[-2:])
+    if batch and isinstance(batch[0], int) and batch[0] >= lanes > 1 and longest <= MOST:
+        whole, rest = divmod(batch[0], lanes)
+        main = For("v", Int(0), Int(whole), "parallel", small(n, Lanes(reader, Var("v") * lanes, lanes, lanes, dtype), homes))
+        return seq(main, *([small(n, Lanes(reader, Int(whole * lanes), rest, lanes, dtype), homes)] if rest else []))
+    if longest > FEW:
+        return None
+    return loops([Var("b")], batch, small(n, Lanes(reader, Var("b") if batch else None, 1, 1, dtype), homes))
 
 
 def less(buf: Buffer, at: tuple[Expr, ...], a: Expr, b: Expr) -> Stmt:

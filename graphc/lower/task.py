@@ -46,10 +46,10 @@ def lowered(blocked: Blocked, across: small.Small) -> Callable[[Node, Context], 
             return []
         (*batch, _, _), dtype = shape_of(n.inputs[0]), n.inputs[0].tensor.dtype
         reader, lanes = ctx.reader(), ctx.target.lanes(dtype)
-        if batch and isinstance(batch[0], int) and batch[0] >= lanes > 1 and small.fits(n):
-            return [nest(n.op.name, reader, small.body(n, across, reader, homes, batch[0], lanes))]
-        task = Task(reader, tuple(Var("b") for _ in batch), dtype, lanes)
-        return [nest(n.op.name, reader, loops([Var("b")], batch, blocked(n, task, homes)))]
+        body = small.body(n, across, reader, homes, lanes)
+        if body is None:
+            body = loops([Var("b")], batch, blocked(n, Task(reader, tuple(Var("b") for _ in batch), dtype, lanes), homes))
+        return [nest(n.op.name, reader, body)]
     return head
 
 
