@@ -327,12 +327,12 @@ def small_svd(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
 
     def written(g: Buffer, v: Buffer, order: Buffer, flag: Buffer, scale: Buffer) -> Stmt:
         f, ok = orthogonal.in_lanes(size, size, size, t, lambda i, j: g[order[j, LANE], i, LANE], "u"), flag[0, LANE]
-
-        def value(i: Expr) -> Expr:
-            return _checked(ok, Bin("*", f.upper(i, i), scale[0, LANE]))
-
-        return f.allocated(seq(f.fill, f.body, t.written(homes[0], size, size, lambda i, j: _checked(ok, f.orthogonal(i, j))),
-                               t.vector_written(homes[1], size, value), t.written(homes[2], size, size, lambda i, j: _checked(ok, v[order[i, LANE], j, LANE]))))
+        values, least, i = Buffer("values", (size, t.lanes), t.dtype, "scratch"), t.register("least"), Var("i")
+        falling = t.computed(Alloc(least, seq(Store(least, (), number(float("inf"), t.dtype)), each("i", 0, size, seq(
+            Store(least, (), Bin("min", least[()], Bin("*", f.upper(i, i), scale[0, LANE]))), Store(values, (i, LANE), least[()]))))))
+        vectors = t.written(homes[2], size, size, lambda i, j: _checked(ok, v[order[i, LANE], j, LANE]))
+        return f.allocated(Alloc(values, seq(f.fill, f.body, falling, t.written(homes[0], size, size, lambda i, j: _checked(ok, f.orthogonal(i, j))),
+                                             t.vector_written(homes[1], size, lambda i: _checked(ok, values[i, LANE])), vectors)))
 
     return _svd(Many(t, t.dtype, t.lanes), size, t.operand(n.inputs[0]), written)
 

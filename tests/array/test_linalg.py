@@ -80,7 +80,7 @@ def test_systems(shape: tuple[int, ...], dtype: Any) -> None:
 
 def test_in_the_loop_interpreter() -> None:
     """Bounds are checked there, and what nobody wrote is NaN: a batch along the lanes with a rest, and blocks that do not come out even."""
-    for shape in ((9, 4, 4), (14, 14), (2, 5, 5)):
+    for shape in ((5, 3, 3), (10, 10), (2, 3, 3)):
         given = drawn(shape, np.float64)
         step = gx.compile(lambda a, s, b: (L.solve(a, b), L.cholesky(s), L.solve_triangular(a, b, upper=True))).lower(*given)
         x, c, z = step.executable().run_loops(list(given), []).outputs
