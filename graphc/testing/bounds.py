@@ -42,7 +42,7 @@ def propagated(graph: Graph, inputs: Sequence[Array], states: Sequence[Array] = 
     """For each root of the graph the oracle's value, in the graph's own dtypes, and how far from it is near enough."""
     env = dict(zip(graph.leaves, map(np.asarray, (*inputs, *states)), strict=True))
     runs = [Moved(0.0, 0).run(graph.roots, env)]
-    runs += [Moved(ulps, 1 + t).run(graph.roots, env) for t in range(trials)]
+    runs += [Moved(ulps if t % 2 else -ulps, 1 + t // 2).run(graph.roots, env) for t in range(trials)]      # by pairs, the one opposite to the other
     return [_spread([np.asarray(half.plain(v)) for v in values]) for values in zip(*runs)]
 
 
@@ -75,10 +75,11 @@ def outside(bound: Bound, got: Array) -> Array:
 
 
 class Moved:
-    """The oracle, with what is rounded moved by up to `ulps` units in the last place, at random but the same for the same seed."""
+    """The oracle, with what is rounded moved by up to `ulps` units in the last place, at random but the same for the same seed; -ulps: the other way, so that
+    a value at an edge (a floor of exactly 1) is on either side of it in one of the two."""
 
     def __init__(self, ulps: float, seed: int) -> None:
-        self.ulps, self.rng = ulps, np.random.default_rng(seed)
+        self.ulps, self.seed, self.rng = ulps, seed, np.random.default_rng(seed)
 
     def run(self, roots: Sequence[Node], env: dict[Node, Any]) -> list[Any]:
         values = dict(env)
@@ -95,7 +96,9 @@ class Moved:
         extra = {"evaluate": self.body if self.ulps else evaluate_graph} if n.op.engine else {}
         value = n.op.numpy(*arrays, **n.attrs, **extra)
         if n.op.family == "linalg":
-            return tuple(map(self.normwise, value)) if isinstance(value, tuple) else self.normwise(np.asarray(value))
+            lost = not all(np.isfinite(a).all() for a in map(np.asarray, arrays) if a.dtype.kind == "f")
+            parts = tuple(self.normwise(np.asarray(v), lost) for v in (value if isinstance(value, tuple) else (value,)))
+            return parts if isinstance(value, tuple) else parts[0]
         if isinstance(value, tuple) or n.op.family == "movement" or n.op.name in EXACT or n.op.name in LOOPS:
             return value
         value = np.asarray(value)
@@ -109,15 +112,21 @@ class Moved:
             return value                                # integers round to nearest on every backend; halves are exact
         return (value + self.noise(value.shape) * self.scale(n, value, arrays)).astype(value.dtype)
 
-    def normwise(self, value: Array) -> Array:
-        """Algorithms of linear algebra are right up to ulps of the largest element of each matrix; their operands here are well conditioned."""
-        if not self.ulps or value.dtype.kind != "f" or not value.size:
+    def normwise(self, value: Array, lost: bool) -> Array:
+        """Algorithms of linear algebra are right up to ulps of the largest element of each matrix; their operands here are well conditioned. How far a NaN or
+        an infinity spreads, and which pivots are taken then, is the algorithm's."""
+        if not self.ulps or not value.size:
             return value
+        if value.dtype.kind != "f":
+            return np.full_like(value, -1) if lost else value
         largest = np.max(np.abs(value), axis=tuple(range(max(value.ndim - 2, 0), value.ndim)), keepdims=True)
-        return np.asarray(value + self.noise(value.shape) * (np.where(np.isfinite(largest), largest, 0) * np.finfo(value.dtype).eps * 4), value.dtype)
+        moved = value + self.noise(value.shape) * (np.where(np.isfinite(largest), largest, 0) * np.finfo(value.dtype).eps * 4)
+        if lost:
+            return np.asarray(np.full_like(value, np.nan if self.ulps > 0 else 1e30 if self.seed % 2 else -1e30))
+        return np.asarray(np.where(np.isfinite(largest), moved, np.nan), value.dtype)
 
     def noise(self, shape: tuple[int, ...]) -> Array:
-        return self.rng.uniform(-self.ulps, self.ulps, shape)
+        return np.asarray(self.ulps * self.rng.uniform(-1.0, 1.0, shape))
 
     def scale(self, n: Node, value: Array, arrays: list[Any]) -> Array:
         """One ulp of each element; of a sum, of the sizes that were added; of a difference of products, of the larger."""
@@ -138,7 +147,7 @@ class Moved:
             return value
         bits = half.bits(value).astype(np.int32)
         finite = np.isfinite(half.from_half(value)) & (half.from_half(value) != given)
-        step = self.rng.integers(-1, 2, value.shape) * finite
+        step = self.rng.integers(-1, 2, value.shape) * finite * int(np.sign(self.ulps))
         step = np.where((bits & 0x7FFF) == 0, np.maximum(step, 0), step)
         out: Array = (bits + step).astype(np.uint16).view(value.dtype)
         return out

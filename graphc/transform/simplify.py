@@ -288,12 +288,31 @@ def _swap(x: Node, y: Node, k: Node, p: Node) -> Node | None:
     return contract(y, x, contracting=contracting[::-1], batch=batch[::-1])
 
 
+def _outer(x: Node, y: Node, k: Node) -> Node | None:
+    """A contraction over nothing multiplies each element of x with each of y, and what follows may be in the same loop: it need not be written down."""
+    contracting, batch = k.attrs["contracting"], k.attrs["batch"]
+    if contracting[0] or k.tensor.dtype.kind not in ("float", "int", "uint"):
+        return None
+    rank, b = k.tensor.rank, len(batch[0])
+    m = x.tensor.rank - b
+
+    def spread(v: Node, side: int, new: tuple[int, ...]) -> Node:
+        axes = (*batch[side], *free_axes(v.tensor.rank, (), batch[side]))
+        v = v if axes == tuple(range(len(axes))) else permute(v, axes=axes)
+        return broadcast(v, shape=k.tensor.shape, axes=new) if new else v
+
+    product = spread(x, 0, tuple(range(b + m, rank))) * spread(y, 1, tuple(range(b, b + m)))
+    return product + 0.0 if k.tensor.dtype.is_float else product        # a sum begins with 0: of -0 alone it is 0
+
+
+_OUTER = {"contracting": ((), ()), "batch": ((), ())}
 _MM = {"contracting": ((1,), (0,)), "batch": ((), ())}
 CONTRACTION = (
     Rule(P(contract, (P(permute, (x,), name="p", example=_T), y), name="k", example=_MM), _absorb(0),
          "contract(permute(x), y) → contract(x, y) by other axes"),
     Rule(P(contract, (x, P(permute, (y,), name="p", example=_T)), name="k", example=_MM), _absorb(1),
          "contract(x, permute(y)) → contract(x, y) by other axes"),
+    Rule(P(contract, (x, y), name="k", example=_OUTER), _outer, "contract(x, y) over nothing → x * y + 0, each with each"),
     Rule(P(permute, (P(contract, (x, Hole("y", (4, 5))), name="k", example=_MM, single=True),), name="p", example=_T), _swap,
          "permute(contract(x, y)) → contract(y, x)"),
 )

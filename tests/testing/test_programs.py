@@ -119,3 +119,11 @@ def test_the_bound_is_tight_and_knows_what_is_open() -> None:
     assert outside(less, ~wants[3]).all()
     assert not outside(lost, wants[4] + np.float32(8)).any()            # the bits that 1e8 took
     assert outside(grown, np.full(4, np.nan, np.float32)).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_value_at_an_edge_is_open(seed: int) -> None:
+    """sigmoid(20) is 1 in f32, or the number before it: its floor is not decided, whatever the random numbers are."""
+    x = input_(name="x", shape=(seed + 1,), dtype=f32)
+    (bound,) = propagated(Graph((x,), (REGISTRY["floor"](REGISTRY["sigmoid"](x)),)), [np.full(seed + 1, 20, np.float32)])
+    assert (bound.room >= 1).all()
