@@ -1,6 +1,7 @@
 """Reductions, and the stable compositions made of them: means, variances, norms, softmax, logsumexp."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..core.dims import product
@@ -217,7 +218,8 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     x = _floating(x)
     axes = axis_tuple("logsumexp", axis, x.ndim)
     m = _shift(x, axes)
-    out = log(sum(exp(x - m), axis=axes, keepdims=True)) + m
+    total = sum(exp(x - m), axis=axes, keepdims=True)
+    out = where(total == 0, -math.inf, log(total)) + m       # the derivative of -inf among -inf is 0
     return out if keepdims else reshape(out, tuple(n for a, n in enumerate(x.shape) if a not in axes))
 
 

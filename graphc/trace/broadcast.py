@@ -21,7 +21,7 @@ from ..ir.op import Op
 from ..ops import elementwise, leaf, movement
 from .apply import apply
 from .storage import check_bytes
-from .tape import current
+from .tape import current, eager
 from .tensor import Tensor
 
 Operand = Any                                           # a Tensor, or a Python bool, int or float
@@ -228,7 +228,11 @@ def unify(name: str, operands: Sequence[Any], dtype: DType | None = None) -> lis
         if isinstance(x, Tensor):
             out.append(broadcast_to(cast(x, dtype), shape))
         else:
-            out.append(full(shape, x, dtype, weak=weak and not shape))
+            number_ = full(shape, x, dtype, weak=weak and not shape)
+            if number_._value is not None:              # eagerly: the node says that it is this number, for the rules of derivatives
+                number_._node = leaf.const(value=number(x, dtype), shape=number_.shape, dtype=dtype)
+                eager.values[number_._node] = number_._value
+            out.append(number_)
     return out
 
 

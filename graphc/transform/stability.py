@@ -236,11 +236,12 @@ def _log_softmax(a: Node, total: Node) -> Node:
 
 
 def _logsumexp(a: Node, axes: tuple[int, ...]) -> Node | None:
-    """m + log(sum(exp(a - m))), m the largest."""
+    """m + log(sum(exp(a - m))), m the largest. Of nothing but -inf it is -inf, with derivatives of 0."""
     if _is_shifted(a, axes):
         return None
     m = _largest(a, axes)
-    return log(reduce_sum(exp(a - _spread(m, axes, a)), axes=axes)) + m
+    total = reduce_sum(exp(a - _spread(m, axes, a)), axes=axes)
+    return where(eq(total, splat(0.0, total)), splat(-math.inf, total), log(total)) + m
 
 
 PICKS = frozenset({reshape, permute, broadcast, slice_, flip, take, take_along})    # each element of the result is one of the operand's

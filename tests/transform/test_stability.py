@@ -335,3 +335,10 @@ def test_no_rule_for_integers_and_other_constants() -> None:
     assert not lowered.traced.rewritten
 
 
+
+
+def test_eager_derivatives_are_stable_too() -> None:
+    """A Python number is a constant to the rules eagerly as well."""
+    x = np.array([1e3, -1e3])
+    assert np.allclose(np.asarray(gx.grad(lambda x: gx.sum(gx.log(1 + gx.exp(x))))(x)), [1.0, 0.0])
+    assert np.allclose(np.asarray(gx.grad(lambda x: gx.sum(1 / (1 + gx.exp(-x))))(x)), [0.0, 0.0])
