@@ -21,7 +21,7 @@ Written by `docs/make_rewrites.py` from the rules in `graphc/transform`; do not 
 
 | kind | what it keeps | runs | turned off |
 |---|---|---|---|
-| stable | the value that is meant: a result may change, toward the true one | at the end of a trace, and where a derivative is taken | `gx.compile(..., stable=False)` |
+| stable | the value that is meant: a result may change, toward the true one | at the end of a trace and in derivatives | `gx.compile(..., stable=False)` |
 | exact | every bit: signed zeros, infinities, what is NaN | the pass `simplify` | `passes=(...)` without it |
 | fast | the value, for real numbers | the pass `fast`, on request: `gx.compile(..., fast=True)` | by default |
 
