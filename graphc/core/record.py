@@ -156,3 +156,19 @@ else:
     def replace(x: Any, /, **changes: Any) -> Any:
         """x with other values of some fields."""
         return x.__class__(**{n: getattr(x, n) for n in x.__match_args__} | changes)
+
+    def _sound():
+        """Whether this Python's methods can be renamed so. If not, the standard library's serve, and take longer."""
+        try:
+            @dataclass(frozen=True, slots=True)
+            class Pair:
+                left: int
+                right: int = 2
+
+            a, b = Pair(1), Pair(right=2, left=1)
+            return a == b != Pair(2, 1) and hash(a) == hash(b) and (a.left, a.right) == (1, 2)
+        except Exception:
+            return False
+
+    if not _sound():
+        from dataclasses import dataclass, replace  # noqa: F401

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,13 @@ def test_fields_are_not_inherited() -> None:
         @record.dataclass(slots=True)
         class More(Bag):
             more: int = 0
+
+
+def test_a_python_whose_methods_cannot_be_renamed_gets_the_standard_ones() -> None:
+    text = Path(record.__file__).read_text(encoding="utf-8")
+    for broken in ("code.no_such(", "dict("):
+        names: dict[str, Any] = {"__name__": "broken"}
+        exec(text.replace("code.replace(", broken), names)
+        assert names["dataclass"] is dataclasses.dataclass
+        assert names["replace"] is dataclasses.replace
+    assert record.dataclass is not dataclasses.dataclass
