@@ -353,7 +353,7 @@ def test_the_passes_are_checked_where_the_environment_says_so(monkeypatch: pytes
     from graphc.transform import pipeline
     checked: list[str] = []
     original = pipeline.check
-    monkeypatch.setattr(pipeline, "check", lambda name, *args: (checked.append(name), original(name, *args))[1])
+    monkeypatch.setattr(pipeline, "check", lambda name, *args, **kw: (checked.append(name), original(name, *args, **kw))[1])
     for value, expected in (("0", False), ("1", True)):
         monkeypatch.setenv("GRAPHC_CHECK", value)
         net = fresh()

@@ -14,7 +14,7 @@ from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
 from ..ops import elementwise as ops
-from ..ops.elementwise import abs_, add, div, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, where
+from ..ops.elementwise import abs_, add, div, eq, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, where
 from ..ops.leaf import const, splat
 from ..ops.movement import broadcast, permute, reshape
 from ..ops.reduce import reduce_max, reduce_sum
@@ -82,7 +82,8 @@ def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
         if d.op is where and d.inputs[2].op is sub and d.inputs[2].inputs[0] is a.inputs[0]:
             return softplus(done[a.inputs[0]])
     for left, right in ((a, b), (b, a)):
-        if _bare(left).op is log and (total := _bare(_bare(left).inputs[0])).op is reduce_sum and (e := _exp_shifted(total.inputs[0])):
+        inner = _log_of(left)
+        if inner.op is log and (total := _bare(inner.inputs[0])).op is reduce_sum and (e := _exp_shifted(total.inputs[0])):
             x, axes = e
             if total.attrs["axes"] == axes and _shift_of(right) == (x, axes):
                 out = logsumexp(done[x], axes=axes)
@@ -94,6 +95,16 @@ def _bare(n: Node) -> Node:
     """What a node repeats or reshapes."""
     while n.op in (reshape, broadcast, stop_gradient):
         n = n.inputs[0]
+    return n
+
+
+def _log_of(n: Node) -> Node:
+    """log(x), where n is that or -inf where x is 0, which is the same."""
+    n = _bare(n)
+    if n.op is where and n.inputs[0].op is eq and _is(n.inputs[0].inputs[1], 0.0) and _is(n.inputs[1], -np.inf):
+        inner = _bare(n.inputs[2])
+        if inner.op is log and _bare(n.inputs[0].inputs[0]) is _bare(inner.inputs[0]):
+            return inner
     return n
 
 

@@ -20,6 +20,7 @@ from graphc.testing.draw import CUT, MAKERS, UNDRAWN, by_sample
 from graphc.testing.programs import drawn_ops, laid_out
 
 SEEDS = range(300)
+WRITTEN = set(MAKERS)                                               # before a page of the documentation adds an op of its own
 
 
 def depth(graph: Graph) -> int:
@@ -43,7 +44,7 @@ def test_every_op_is_drawn() -> None:
     assert deepest >= 3
     assert large
     assert all(UNDRAWN.values())
-    assert set(MAKERS) | set(UNDRAWN) <= set(REGISTRY)
+    assert WRITTEN | set(UNDRAWN) <= set(REGISTRY)
 
 
 def test_every_differentiable_op_is_drawn_where_all_is_smooth() -> None:
