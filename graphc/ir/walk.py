@@ -1,7 +1,7 @@
 """Ways through a graph. Explicit stacks: a graph 100,000 nodes deep is an ordinary graph."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core.dims import Dim, evaluate
@@ -31,6 +31,21 @@ def topo(roots: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
                 order.append(node)
                 stack.pop()
     return order
+
+
+def frontier(roots: Iterable[Node], inside: Collection[Node]) -> tuple[Node, ...]:
+    """The first nodes of `inside` on every way down from the roots, which may be among them."""
+    found: dict[Node, None] = {}
+    stack = list(roots)
+    seen = set(stack)
+    while stack:
+        n = stack.pop()
+        if n in inside:
+            found[n] = None
+            continue
+        stack += [i for i in n.inputs if i not in seen]
+        seen.update(n.inputs)
+    return tuple(found)
 
 
 def users(order: Iterable[Node]) -> dict[Node, list[Node]]:

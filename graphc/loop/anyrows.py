@@ -147,9 +147,8 @@ def _in_orders(nest: Nest, dim: str, orders: Sequence[Order], target: Target) ->
     m = Member(own, nest, (total.main.var,), (-1,), total)
     versions: list[Stmt] = []
     parts: list[Part] = []
-    made: dict[int, Fused] = {}
     for k, order in enumerate(orders):
-        f = made[k] = Fused(Chain((-1,), [m]), set(), target, max(order.order, 1), total.main.hi)
+        f = Fused(Chain((-1,), [m]), set(), target, max(order.order, 1), total.main.hi)
         if order.order > 0:
             s = f.nest().body
             parts += f.parts

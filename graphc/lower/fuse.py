@@ -6,13 +6,13 @@ follow it as its epilogue, or elementwise nodes alone. The shape of the idea is 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ..core.dims import Size, nominal, product
 from ..core.record import dataclass, field
 from ..core.types import TensorType
 from ..ir.node import Node
-from ..ir.walk import topo
+from ..ir.walk import frontier, topo
 from ..ops.spectral import LINALG
 from .elementwise import ELEMENTWISE, EXPENSIVE
 from .half import narrows, widens
@@ -193,7 +193,7 @@ def reads_of(n: Node, stored: set[Node]) -> Reads:
             waits.update(dict.fromkeys(_barriers(x)))
         else:
             stack += below(x, same)
-    return Reads(tuple(here), tuple(elsewhere), _stored_below(waits, stored) if waits else ())
+    return Reads(tuple(here), tuple(elsewhere), frontier(waits, stored))
 
 
 def _barriers(x: Node) -> Iterator[Node]:
@@ -202,20 +202,6 @@ def _barriers(x: Node) -> Iterator[Node]:
         if x.op.name == "barrier":
             yield from x.inputs[1:]
         x = x.inputs[0]
-
-
-def _stored_below(nodes: Iterable[Node], stored: set[Node]) -> tuple[Node, ...]:
-    """The first stored nodes on every way down."""
-    found: dict[Node, None] = {}
-    stack, seen = list(nodes), set(nodes)
-    while stack:
-        x = stack.pop()
-        if x in stored:
-            found[x] = None
-            continue
-        stack += [i for i in x.inputs if i not in seen]
-        seen.update(x.inputs)
-    return tuple(found)
 
 
 def memory_of(n: Node) -> Node:

@@ -295,10 +295,16 @@ def _check(d: Draw) -> Node:
     return index.check_index(x, size=n)
 
 
+def _along_an_axis(d: Draw, reads: str) -> tuple[Node, int] | None:
+    """A value that is not large, and an axis of it that has elements; of numbers, but for the op that only reads."""
+    found = _axis(d, lambda t: (numbers(t) if d.op.name != reads else True) and math.prod(t.static_shape) <= MOST)
+    return found if found is not None and found[0].tensor.shape[found[1]] != 0 else None
+
+
 @maker("take", "scatter_add", "scatter_set", "scatter_max", "scatter_min")
 def _take(d: Draw) -> Node | None:
-    found = _axis(d, lambda t: (numbers(t) if d.op.name != "take" else True) and math.prod(t.static_shape) <= MOST)
-    if found is None or found[0].tensor.shape[found[1]] == 0:
+    found = _along_an_axis(d, "take")
+    if found is None:
         return None
     x, axis = found
     shape = x.tensor.static_shape
@@ -311,8 +317,8 @@ def _take(d: Draw) -> Node | None:
 
 @maker("take_along", "put_along_add", "put_along_set", "put_along_max", "put_along_min")
 def _along(d: Draw) -> Node | None:
-    found = _axis(d, lambda t: (numbers(t) if d.op.name != "take_along" else True) and math.prod(t.static_shape) <= MOST)
-    if found is None or found[0].tensor.shape[found[1]] == 0:
+    found = _along_an_axis(d, "take_along")
+    if found is None:
         return None
     x, axis = found
     shape = x.tensor.static_shape

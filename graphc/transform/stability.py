@@ -20,7 +20,7 @@ from ..core.record import dataclass
 from ..ir.node import Graph, Node, recorder, recording
 from ..ir.op import Op
 from ..ir.rewrite import Env, Hole, P, Rule, Splat, could_match, match, rewrite
-from ..ir.walk import all_nodes, topo
+from ..ir.walk import all_nodes, frontier, topo
 from ..ops.contract import free_axes
 from ..ops.elementwise import abs_, add, div, eq, exp, expm1, isfinite, log, log1p, lt, maximum, mul, neg, sigmoid, sqrt, stop_gradient, sub, tanh, where
 from ..ops.index import take, take_along
@@ -419,7 +419,7 @@ def forms(order: Sequence[Node], kept: Collection[Node]) -> dict[Node, Form]:
         if new is m:
             continue
         inside = inside or set(order)
-        ends = _ends(new, inside)
+        ends = frontier((new,), inside)
         if n not in ends and _clear(n, ends, kept):
             found[n] = Form(new, ends)
     if rec is not None and here is not None:
@@ -433,20 +433,6 @@ def _fire(n: Node) -> Node | None:
         if could_match(rule.pattern, n) and match(rule.pattern, n, env) and (new := rule.function(**env)) is not None:
             return new
     return None
-
-
-def _ends(root: Node, inside: set[Node]) -> tuple[Node, ...]:
-    """The first nodes of the graph on every way down from a new one."""
-    found: dict[Node, None] = {}
-    stack, seen = [root], {root}
-    while stack:
-        n = stack.pop()
-        if n in inside:
-            found[n] = None
-            continue
-        stack += [i for i in n.inputs if i not in seen]
-        seen.update(n.inputs)
-    return tuple(found)
 
 
 def _clear(n: Node, ends: tuple[Node, ...], kept: Collection[Node]) -> bool:
