@@ -1,10 +1,12 @@
 """What every test may use: golden texts, the marker `slow`, and hypothesis that draws the same examples on every run."""
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -56,3 +58,17 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """`golden(text, "area/name")` compares the text with tests/golden/area/name.txt; `--update-golden` writes it."""
     update = bool(request.config.getoption("--update-golden"))
     return lambda text, name: compare_golden(text, GOLDEN / f"{name}.txt", update)
+
+
+@pytest.fixture(scope="session")
+def docs_script() -> Callable[[str], ModuleType]:
+    """`docs_script("make_ops")` is docs/make_ops.py, run as a module."""
+    def run(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, GOLDEN.parents[1] / "docs" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return run

@@ -1,13 +1,14 @@
 """The benchmarks run and judge: a small comparison from end to end, what becomes of a peer that fails or is wrong, and the page that is made of the figures."""
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -147,13 +148,9 @@ def test_floor() -> None:
     assert machine.floor(workloads.WORKLOADS["W7"], roof) == pytest.approx(200e6 / 20e9 * 1e6)
 
 
-def test_page() -> None:
+def test_page(docs_script: Callable[[str], ModuleType]) -> None:
     """docs/benchmarks.md and its chart are what the script makes of the record."""
-    spec = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    make = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make)
+    make = docs_script("make_benchmarks")
     kept = json.loads((ROOT / "docs" / "benchmarks.json").read_text(encoding="utf-8"))
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == make.page(kept)
     assert (ROOT / "docs" / "benchmarks.svg").read_text(encoding="utf-8") == chart.svg(kept)

@@ -6,7 +6,6 @@ anew. A block that begins with "# in <file>, after the line that begins with: <w
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
@@ -14,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -219,18 +218,8 @@ def rows(page: str) -> list[list[str]]:
     return [[c.strip() for c in line.strip("|\n").split("|")] for line in page.splitlines() if line.startswith("|") and not set(line) <= set("|-: ")]
 
 
-def module(name: str) -> ModuleType:
-    """docs/<name>.py, imported."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-def test_the_house_is_the_table_that_the_floors_hold() -> None:
-    table, roof = module("make_house").floors()
+def test_the_house_is_the_table_that_the_floors_hold(docs_script: Callable[[str], ModuleType]) -> None:
+    table, roof = docs_script("make_house").floors()
     page = (DOCS / "house.md").read_text(encoding="utf-8")
     shown = {r[0]: [] if r[1] == "nothing" else r[1].split() for r in rows(page) if len(r) == 3 and r[0] in table}
     assert shown == table
@@ -241,8 +230,8 @@ def test_the_house_is_the_table_that_the_floors_hold() -> None:
     assert there - {"__init__"} - set(table) == named, "the rooms under the roof"
 
 
-def test_the_picture_of_the_house_is_the_tables() -> None:
-    make = module("make_house")
+def test_the_picture_of_the_house_is_the_tables(docs_script: Callable[[str], ModuleType]) -> None:
+    make = docs_script("make_house")
     table, _ = make.floors()
     dot = make.house_dot(table)
     assert dot == (DOCS / "house.dot").read_bytes().decode(), "run python docs/make_house.py"
@@ -273,8 +262,8 @@ def test_every_name_of_the_migration_table_exists() -> None:
 # ---- Sphinx --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_examples_become_pages(tmp_path: Path) -> None:
-    module("gallery").stage(tmp_path / "stage")
+def test_examples_become_pages(tmp_path: Path, docs_script: Callable[[str], ModuleType]) -> None:
+    docs_script("gallery").stage(tmp_path / "stage")
     for path in (ROOT / "examples").glob("[0-9][0-9]_*.py"):
         page = (tmp_path / "stage" / path.name).read_text(encoding="utf-8")
         compile(page, path.name, "exec")

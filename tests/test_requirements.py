@@ -1,8 +1,8 @@
 """docs/requirements.md is what its checks say on both backends; and a check can fail."""
 from __future__ import annotations
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,17 +13,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
-def made() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_requirements", DOCS / "make_requirements.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def made(docs_script: Callable[[str], ModuleType]) -> ModuleType:
     before = list(sys.path)
     try:
-        spec.loader.exec_module(module)
+        return docs_script("make_requirements")
     finally:
         sys.path[:] = before
-    return module
 
 
 def test_the_page_is_current(made: ModuleType) -> None:

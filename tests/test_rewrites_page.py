@@ -1,7 +1,7 @@
 """docs/rewrites.md is what docs/make_rewrites.py makes of the rules."""
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,17 +12,8 @@ from graphc.transform.stability import STABLE
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def make_rewrites() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_rewrites", DOCS / "make_rewrites.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_current() -> None:
-    assert (DOCS / "rewrites.md").read_text(encoding="utf-8") == make_rewrites().page(), "python docs/make_rewrites.py"
+def test_the_page_is_current(docs_script: Callable[[str], ModuleType]) -> None:
+    assert (DOCS / "rewrites.md").read_text(encoding="utf-8") == docs_script("make_rewrites").page(), "python docs/make_rewrites.py"
 
 
 def test_every_rule_is_there() -> None:

@@ -1,7 +1,7 @@
 """The proofs of the derivative rules: they hold, they catch wrong rules, and docs/derivatives.md says what they say."""
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,17 +18,8 @@ from graphc.testing import check_rule
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def make_derivatives() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_derivatives", DOCS / "make_derivatives.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_current() -> None:
-    assert (DOCS / "derivatives.md").read_text(encoding="utf-8") == make_derivatives().page(), "python docs/make_derivatives.py"
+def test_the_page_is_current(docs_script: Callable[[str], ModuleType]) -> None:
+    assert (DOCS / "derivatives.md").read_text(encoding="utf-8") == docs_script("make_derivatives").page(), "python docs/make_derivatives.py"
 
 
 def test_every_op_is_on_the_page() -> None:
