@@ -19,6 +19,9 @@ SAYS = {                                                # a line that a reader c
     "06_gradient_of_a_gradient": "tanh'''( 0.0) = -2.000000   formula -2.000000",
     "07_formulas": "the force is zero at r = 1.12246   formula 2^(1/6) = 1.12246",
     "08_loops_that_end": "whose slope by the 1 is 0.534111   formula 0.534111",
+    "09_gaussian_process": "7 turns of Newton's method",
+    "10_markov_chains": "should be 1 and 2.25",
+    "11_fit_an_equation": "turns of Levenberg and Marquardt",
 }
 
 

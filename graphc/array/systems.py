@@ -5,6 +5,7 @@ definite, its own results are NaN. Integers become f32.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.errors import GraphError
@@ -73,6 +74,12 @@ def _system(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     return together(name, a, b)
 
 
+def _columns(x2: Any, solved: Callable[[Tensor], Tensor]) -> Tensor:
+    """The solution for columns of right-hand sides, or for one vector."""
+    right = as_tensor(x2)
+    return squeeze(solved(expand_dims(right, -1)), -1) if right.ndim == 1 else solved(right)
+
+
 # ---- solutions -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -85,10 +92,7 @@ def solve(x1: Any, x2: Any, /) -> Tensor:
     >>> gx.linalg.solve(gx.tensor([[2.0, 1.0], [1.0, 3.0]]), gx.tensor([3.0, 5.0])).tolist()
     [0.800000011920929, 1.399999976158142]
     """
-    right = as_tensor(x2)
-    a, b = _system("solve", x1, expand_dims(right, -1) if right.ndim == 1 else right)
-    out = apply(ops.solve, a, b, transposed=False)
-    return squeeze(out, -1) if right.ndim == 1 else out
+    return _columns(x2, lambda b: apply(ops.solve, *_system("solve", x1, b), transposed=False))
 
 
 def inv(x: Any, /) -> Tensor:
@@ -98,19 +102,17 @@ def inv(x: Any, /) -> Tensor:
 
 
 def solve_triangular(x1: Any, x2: Any, /, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
-    """The x of x1 @ x = x2 (of x @ x1 = x2, with left=False), where x1 is triangular: its other half is not read. (PyTorch's.)
+    """The x of x1 @ x = x2 (of x @ x1 = x2, with left=False), x1 triangular: its other half is not read. (PyTorch's; x2 may be one vector, as in `solve`.)
 
     With unitriangular its diagonal counts as 1 and is not read either. A 0 on the diagonal gives infinities or NaN, as the division does.
     """
-    if not left:
-        b = matrix_transpose(as_tensor(x2))
-        return matrix_transpose(_triangular(x1, b, lower=not upper, transposed=True, unit=unitriangular))
-    return _triangular(x1, x2, lower=not upper, transposed=False, unit=unitriangular)
+    mirrored = not left and as_tensor(x2).ndim > 1                              # x a = b is aᵀ xᵀ = bᵀ
+    x = _triangular("solve_triangular", x1, matrix_transpose(as_tensor(x2)) if mirrored else x2, lower=not upper, transposed=not left, unit=unitriangular)
+    return matrix_transpose(x) if mirrored else x
 
 
-def _triangular(x1: Any, x2: Any, *, lower: bool, transposed: bool, unit: bool) -> Tensor:
-    a, b = _system("solve_triangular", x1, x2)
-    return apply(ops.triangular_solve, a, b, lower=lower, transposed=transposed, unit=unit)
+def _triangular(name: str, x1: Any, x2: Any, *, lower: bool, transposed: bool, unit: bool = False) -> Tensor:
+    return _columns(x2, lambda b: apply(ops.triangular_solve, *_system(name, x1, b), lower=lower, transposed=transposed, unit=unit))
 
 
 # ---- factors ---------------------------------------------------------------------------------------------------------------------------
@@ -126,9 +128,9 @@ def cholesky(x: Any, /, *, upper: bool = False) -> Tensor:
 
 
 def cholesky_solve(x: Any, factor: Any, /, *, upper: bool = False) -> Tensor:
-    """The y of A @ y = x, where A = L @ L.mT is given by its Cholesky factor. (PyTorch's.)"""
-    first = _triangular(factor, x, lower=not upper, transposed=upper, unit=False)
-    return _triangular(factor, first, lower=not upper, transposed=not upper, unit=False)
+    """The y of A @ y = x, where A = L @ L.mT is given by its Cholesky factor. (PyTorch's; x may be one vector.)"""
+    first = _triangular("cholesky_solve", factor, x, lower=not upper, transposed=upper)
+    return _triangular("cholesky_solve", factor, first, lower=not upper, transposed=not upper)
 
 
 def lu(x: Any, /) -> LU:

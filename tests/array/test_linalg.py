@@ -223,6 +223,19 @@ def test_a_pivot_is_the_largest() -> None:
     np.testing.assert_array_equal(low @ up, [[1, 1], [1e-20, 1]])
 
 
+def test_one_vector_is_solved_for_as_one_column_is() -> None:
+    a, _, b = drawn((3, 3), np.float64)
+    v = b[:, 0].copy()
+    ways = (L.solve, lambda a, b: L.cholesky_solve(b, a), lambda a, b: L.solve_triangular(a, b, upper=True))
+    for way in ways:
+        for f in (way, gx.compile(way)):
+            np.testing.assert_array_equal(f(a, v), np.asarray(f(a, v[:, None]))[:, 0])
+    x = L.solve_triangular(a, v, upper=False, left=False)
+    np.testing.assert_allclose(np.asarray(x) @ np.tril(a), v)
+    with pytest.raises(gx.GraphError, match="as many rows on the right as on the left"):
+        L.solve_triangular(a, v[:2], upper=True)
+
+
 def test_the_other_triangle_is_not_read() -> None:
     a = np.array([[2.0, np.nan], [1, 4]])
     np.testing.assert_allclose(gx.compile(lambda a: L.solve_triangular(a, np.ones((2, 1)), upper=False))(a), [[0.5], [0.125]])
