@@ -1,4 +1,4 @@
-"""Which differential equation made these measurements?
+"""The differential equation behind some measurements.
 
 Foxes and rabbits (Lotka and Volterra) are followed for ten units of time by a `scan` of Runge-Kutta steps. From noisy counts their four rates are found again:
 Levenberg's and Marquardt's method, with the Jacobian through the solver by forward mode (four rates, hundreds of counts: four columns are cheap), inside one
