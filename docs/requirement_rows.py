@@ -338,9 +338,17 @@ def _(compiled: Compiled) -> None:
     near(compiled(lambda x, v: gx.hvp(f, (x,), (v,)))(X, X), want @ X)
 
 
-@row(DIFFERENTIATION, "sparse Jacobians by colouring", "not written yet; `hvp` and `jvp` take one direction at a time")
+@row(DIFFERENTIATION, "sparse Jacobians and Hessians by colouring")
 def _(compiled: Compiled) -> None:
-    near(compiled(gx.jacfwd(gx.sin, sparsity="auto"))(X), np.diag(np.cos(X)))
+    def f(x: Any) -> Any:
+        return gx.sin(x[1:-1]) * x[2:] * x[:-2]
+    x = np.linspace(0.1, 1.0, 40)
+    J = compiled(gx.sparse_jacobian(f))(x)
+    near(J.toarray(), compiled(gx.jacfwd(f))(x))
+    assert (J.shape, J.nnz, J.pattern.colors) == ((38, 40), 3 * 38, 3)
+    H = compiled(gx.sparse_hessian(lambda x: f(x).sum()))(x)
+    near(H.toarray(), compiled(gx.hessian(lambda x: f(x).sum()))(x))
+    assert H.pattern.colors == 5
 
 
 @row(DIFFERENTIATION, "custom derivatives in JAX's forms")

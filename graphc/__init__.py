@@ -47,6 +47,8 @@ if _typing.TYPE_CHECKING:
     from . import symbolic as symbolic
     from .io import load, save
     from .testing import GradcheckError, explain_grad, gradcheck, gradgradcheck
+    from .trace.pattern import Pattern, SparseMatrix
+    from .trace.sparse import hessian_sparsity, jacobian_sparsity, sparse_hessian, sparse_jacobian
 
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
@@ -64,6 +66,9 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
     if name in ("GradcheckError", "explain_grad", "gradcheck", "gradgradcheck"):
         from . import testing
         return getattr(testing, name)
+    if name in ("Pattern", "SparseMatrix", "hessian_sparsity", "jacobian_sparsity", "sparse_hessian", "sparse_jacobian"):
+        from .trace import sparse
+        return getattr(sparse, name)
     if name == "symbolic":
         import importlib
         return importlib.import_module(".symbolic", __name__)
@@ -72,10 +77,10 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
 
 __all__ = [
     *_array.__all__,
-    "CompiledFunction", "DType", "Dim", "Generator", "GradcheckError", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Spec", "Tensor",
-    "autograd", "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_print", "default_generator", "double", "e",
-    "enable_grad", "explain_grad", "float16", "float32", "float64", "grad", "gradcheck", "gradgradcheck", "half", "hessian", "hvp", "inf", "int16",
-    "int32", "int64", "int8", "jacfwd", "jacrev", "jvp", "linalg", "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad",
-    "optim", "pi", "random", "remat", "save", "scalar", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp",
-    "vmap",
+    "CompiledFunction", "DType", "Dim", "Generator", "GradcheckError", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Pattern",
+    "SparseMatrix", "Spec", "Tensor", "autograd", "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_print",
+    "default_generator", "double", "e", "enable_grad", "explain_grad", "float16", "float32", "float64", "grad", "gradcheck", "gradgradcheck", "half",
+    "hessian", "hessian_sparsity", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacobian_sparsity", "jacrev", "jvp", "linalg",
+    "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "random", "remat", "save", "scalar",
+    "sparse_hessian", "sparse_jacobian", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp", "vmap",
 ]

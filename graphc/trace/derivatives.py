@@ -241,9 +241,7 @@ def _jacobian(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool,
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = called(what, f, args, argnums, has_aux, kwargs)
-        for t in (*call.primals, *call.outputs):
-            if any(isinstance(n, Dim) for n in t.shape):
-                raise GraphError(f"{what} needs sizes that are numbers, got the symbolic {t.type}", at=user_loc(), fix="compile for a fixed size")
+        static_sizes(what, call)
         wrt = call.wrt
         parts = _emit(lambda: [part(o, w) for o in call.nodes for w in wrt])
         k = len(wrt)
@@ -251,6 +249,13 @@ def _jacobian(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool,
         result = call.out_tree.unflatten(rows)
         return (result, call.aux) if has_aux else result
     return wrapped
+
+
+def static_sizes(what: str, call: Call) -> None:
+    """Refuse symbolic sizes: a Jacobian has as many rows and columns as there are elements."""
+    for t in (*call.primals, *call.outputs):
+        if any(isinstance(n, Dim) for n in t.shape):
+            raise GraphError(f"{what} needs sizes that are numbers, got the symbolic {t.type}", at=user_loc(), fix="compile for a fixed size")
 
 
 def _basis(like: Node) -> Node:

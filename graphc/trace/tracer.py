@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["BodyKind", "Cell", "GradEntry", "Tracer", "bump", "depends", "on_failure", "phase", "scope"]
 
 
-BodyKind = Literal["loop", "branch", "vmap", "custom"]
-BODY_NAMES: dict[str, str] = {"loop": "a loop's body", "branch": "a branch", "vmap": "vmap", "custom": "a function with a rule of its own"}
+BodyKind = Literal["loop", "branch", "vmap", "custom", "pattern"]
+BODY_NAMES: dict[str, str] = {"loop": "a loop's body", "branch": "a branch", "vmap": "vmap", "custom": "a function with a rule of its own",
+                              "pattern": "a function whose sparsity is asked"}
 
 
 class Cell:
@@ -157,8 +158,8 @@ class Tracer(Tape):
                 raise GraphError(f"the state {storage.name or storage.type} would be written inside a branch", at=user_loc(),
                                  why="a branch of cond or switch is pure: what it computes is what it returns",
                                  fix="return the new value from every branch, and write it outside")
-            if self.is_body and self.body == "custom":
-                raise GraphError(f"the state {storage.name or storage.type} would be written inside a function with a rule of its own", at=user_loc(),
+            if self.is_body and self.body in ("custom", "pattern"):
+                raise GraphError(f"the state {storage.name or storage.type} would be written inside {BODY_NAMES[self.body]}", at=user_loc(),
                                  why="it is traced as a function of its arguments, and may be computed twice", fix="return the new value, and write it outside")
             if self.is_body:
                 raise GraphError(f"the parameter {storage.name or storage.type} would be written inside a loop body", at=user_loc(),

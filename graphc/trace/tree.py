@@ -1,6 +1,7 @@
 """Pytrees: nested dict, list, tuple, namedtuple, dataclass and None, taken apart into leaves and put together again.
 
-Everything else is a leaf. A dict keeps its order of insertion. From JAX's tree_util, without a registry.
+Everything else is a leaf. A dict keeps its order of insertion. A field of a dataclass with `metadata={"static": True}` belongs to the shape and not to the
+leaves: it is equal, or the trees differ. From JAX's tree_util, without a registry.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ class TreeDef:
     kind: type | None
     keys: tuple[Any, ...] = ()                          # of a dict, or field names
     children: tuple[TreeDef, ...] = ()
+    static: tuple[tuple[str, Any], ...] = ()            # of a dataclass: fields that are no leaves, and what they hold
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The tree with these leaves, in the order in which `flatten` gave them."""
@@ -40,7 +42,7 @@ class TreeDef:
             return make(*parts)
         if self.keys:                                   # fields as they are: no __init__, which may convert them or leave some out
             new = object.__new__(self.kind)
-            for key, part in zip(self.keys, parts):
+            for key, part in (*zip(self.keys, parts), *self.static):
                 object.__setattr__(new, key, part)
             return new
         return make(parts)
@@ -70,9 +72,11 @@ def _flatten(x: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> TreeD
         if kind in (list, tuple) or (isinstance(x, tuple) and hasattr(x, "_fields")):
             return TreeDef(kind, (), tuple(_flatten(v, leaves, is_leaf) for v in x))
         if dataclasses.is_dataclass(x) and not isinstance(x, type):
-            keys = tuple(f.name for f in dataclasses.fields(x) if hasattr(x, f.name))
+            fields = [f for f in dataclasses.fields(x) if hasattr(x, f.name)]
+            keys = tuple(f.name for f in fields if not f.metadata.get("static"))
             if keys:
-                return TreeDef(kind, keys, tuple(_flatten(getattr(x, k), leaves, is_leaf) for k in keys))
+                static = tuple((f.name, getattr(x, f.name)) for f in fields if f.metadata.get("static"))
+                return TreeDef(kind, keys, tuple(_flatten(getattr(x, k), leaves, is_leaf) for k in keys), static)
     leaves.append(x)
     return LEAF
 
