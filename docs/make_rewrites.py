@@ -12,7 +12,7 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent)]
 
 from graphc.ir.rewrite import Rule  # noqa: E402
-from graphc.transform import fast, simplify, sink  # noqa: E402
+from graphc.transform import fast, products, simplify, sink  # noqa: E402
 from graphc.transform import stability as stable  # noqa: E402
 
 HEAD = """# What the compiler rewrites
@@ -23,7 +23,7 @@ Written by `docs/make_rewrites.py` from the rules in `graphc/transform`; do not 
 |---|---|---|---|
 | stable | the value that is meant: a result may change, toward the true one | at the end of a trace and in derivatives | `gx.compile(..., stable=False)` |
 | exact | every bit: signed zeros, infinities, what is NaN | the pass `simplify` | `passes=(...)` without it |
-| fast | the value, for real numbers | the pass `fast`, on request: `gx.compile(..., fast=True)` | by default |
+| fast | the value, for real numbers | the passes `fast` and `products`, on request: `gx.compile(..., fast=True)` | by default |
 
 `f.lowered.traced.rewritten` lists which formulas took their stable form, and the lines that they were written on; `f.lowered.report` has the passes.
 """
@@ -52,8 +52,13 @@ SINK = """### Movement goes toward the results
 A contraction reads its axes in any order, so a permutation that reaches one is gone; a broadcast is an index, so arithmetic before it is done once.
 """
 FAST = """## Fast rules
+"""
+PRODUCTS = """### Sums of products, by fewest operations
 
-Contractions go in the order of fewest operations; `A @ (B @ v)` by hand is that without asking.
+A sum or a contraction is read as one sum over products of up to six factors, through the contractions, sums, squares, permutations and repetitions that it is
+made of, and written again in the order that takes the fewest multiplications, where those are fewer. This is the pass `products`, on the same request. It is
+what makes clipped per-example gradients cost no more than the gradient of the batch ([transforms](transforms.md)). `A @ (B @ v)` by hand is that without
+asking.
 """
 MEMORY = """## Values computed again
 
@@ -97,7 +102,8 @@ def page() -> str:
                          ("Contraction", simplify.CONTRACTION)):
         lines += [f"### {title}", "", *table(rules), ""]
     lines += [SINK, "| rule |", "|---|", *(f"| `{c.partition('   ')[0]}` {c.partition('   ')[2]} |" for c in sink.COMMENTS), ""]
-    lines += [FAST, *table(fast.FAST), "", MEMORY]
+    lines += [FAST, *table(fast.FAST), ""]
+    lines += [PRODUCTS, "| rule |", "|---|", *(f"| `{c.partition('   ')[0]}` {c.partition('   ')[2]} |" for c in products.COMMENTS), "", MEMORY]
     return "\n".join(line.rstrip() if line.startswith("|") else line for line in lines)
 
 

@@ -1,21 +1,16 @@
 """Rules that are right for real numbers only, run where `gx.compile(..., fast=True)` asks for them: another order of sums and products, a signed zero, an
-infinity or a NaN forgotten, a last bit lost. What is exact is in `simplify`, what improves a value in `stability`.
-
-Contractions are reassociated by their floating-point operations: (A·B)·v is A·(B·v) where that takes fewer. A rule looks at two contractions, the first of
-which nobody else reads, and each application makes the total smaller; a chain is settled from its inputs up.
+infinity or a NaN forgotten, a last bit lost. What is exact is in `simplify`, what improves a value in `stability`, and the order of contractions, by their
+operations, in `products`.
 """
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from ..ir.node import Graph, Node
 from ..ir.rewrite import Hole, P, Rule, Splat, rewrite
-from ..ops.contract import contract, free_axes
 from ..ops.elementwise import add, cast, div, exp, mul, neg, pow_, rsqrt, sqrt, sub
 from ..ops.leaf import const, size, splat
-from ..ops.movement import broadcast, permute
+from ..ops.movement import broadcast
 from ..ops.reduce import reduce_sum
 from .fold import fold_node
 from .simplify import _drop_ones, _reduce_twice, both, keeps
@@ -60,7 +55,13 @@ def _power(x: Node, k: Node) -> Node | None:
     v = number(k)
     if not v.is_integer() or not 3 <= abs(v) <= 16:
         return None
-    n, out, base = int(abs(v)), None, x
+    out = raised(x, int(abs(v)))
+    return out if v > 0 else div(splat(1.0, out), out)
+
+
+def raised(x: Node, n: int) -> Node:
+    """x to the power of n >= 1, by squaring."""
+    out, base = None, x
     while n:
         if n & 1:
             out = base if out is None else mul(out, base)
@@ -68,7 +69,7 @@ def _power(x: Node, k: Node) -> Node | None:
         if n:
             base = mul(base, base)
     assert out is not None
-    return out if v > 0 else div(splat(1.0, out), out)
+    return out
 
 
 _ROW = {"shape": (3, 4), "axes": (1,)}
@@ -144,57 +145,4 @@ def _scaled(total: Node, c: Node) -> Node:
     return mul(total, const(value=np.asarray(c.attrs["value"])[()], shape=total.tensor.shape, dtype=total.tensor.dtype))
 
 
-# ---- contractions by their operations ----------------------------------------------------------------------------------------------
-
-
-def _flops(a: Node, b: Node, over: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
-    """Multiplications of a contraction without batch."""
-    return math.prod(a.tensor.static_shape) * math.prod(n for k, n in enumerate(b.tensor.static_shape) if k not in over[1])
-
-
-_NONE: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-
-
-def _regrouped(k: Node, o: Node, side: int) -> Node | None:
-    """o = (a·b)·c, or c·(a·b), with the inner product k at operand `side`; all of what c contracts belongs to a, or all of it to b."""
-    c = o.inputs[1 - side]
-    a, b = k.inputs
-    if k.attrs["batch"] != _NONE or o.attrs["batch"] != _NONE or not all(n.tensor.is_static for n in (a, b, c)):
-        return None
-    (ka, kb), mine, hers = k.attrs["contracting"], o.attrs["contracting"][side], o.attrs["contracting"][1 - side]
-    fa, fb = free_axes(a.tensor.rank, ka), free_axes(b.tensor.rank, kb)
-    names = [("a", i) for i in fa] + [("b", i) for i in fb]             # k's axes
-    owners = {names[i][0] for i in mine}
-    if len(owners) != 1 or not mine:
-        return None
-    (owner,) = owners
-    near, far, near_k, far_k = (b, a, kb, ka) if owner == "b" else (a, b, ka, kb)
-    first = tuple(names[i][1] for i in mine)                            # axes of near that c contracts
-    new_cost = _flops(near, c, (first, hers))
-    left = free_axes(near.tensor.rank, first)                           # near's axes that the new inner product keeps, in front of c's
-    outer = tuple(left.index(i) for i in near_k)
-    size_inner = math.prod(near.tensor.static_shape[i] for i in left) * math.prod(c.tensor.static_shape[i] for i in free_axes(c.tensor.rank, hers))
-    new_cost += size_inner * math.prod(far.tensor.static_shape[i] for i in free_axes(far.tensor.rank, far_k))
-    if new_cost >= _flops(a, b, (ka, kb)) + _flops(o.inputs[0], o.inputs[1], o.attrs["contracting"]):
-        return None
-    inner = contract(near, c, contracting=(first, hers), batch=_NONE)
-    out = contract(far, inner, contracting=(far_k, outer), batch=_NONE)
-    fc = free_axes(c.tensor.rank, hers)
-    have = [("far", i) for i in free_axes(far.tensor.rank, far_k)] + [("near", i) for i in left if i not in near_k] + [("c", i) for i in fc]
-    of = {"a": "far" if owner == "b" else "near", "b": "near" if owner == "b" else "far"}
-    kept = [(of[n], i) for n, i in (names[j] for j in free_axes(len(names), mine))]
-    want = [*kept, *(("c", i) for i in fc)] if side == 0 else [*(("c", i) for i in fc), *kept]
-    order = tuple(have.index(w) for w in want)
-    return out if order == tuple(range(len(order))) else permute(out, axes=order)
-
-
-_MM = {"contracting": ((1,), (0,)), "batch": ((), ())}
-_VM = {"contracting": ((0,), (0,)), "batch": ((), ())}
-CONTRACTIONS = (
-    Rule(P(contract, (P(contract, (Hole("a", (3, 4)), Hole("b", (4, 5))), name="k", example=_MM, single=True), Hole("v", (5,))), name="o", example=_MM),
-         lambda k, o, **_: _regrouped(k, o, 0), "(A·B)·v → A·(B·v)   where that is fewer operations", exact=False),
-    Rule(P(contract, (Hole("v", (3,)), P(contract, (Hole("a", (3, 4)), Hole("b", (4, 5))), name="k", example=_MM, single=True)), name="o", example=_VM),
-         lambda k, o, **_: _regrouped(k, o, 1), "v·(A·B) → (v·A)·B   where that is fewer operations", exact=False),
-)
-
-FAST: tuple[Rule, ...] = (*ARITHMETIC, *SUMS, *CONTRACTIONS)
+FAST: tuple[Rule, ...] = (*ARITHMETIC, *SUMS)

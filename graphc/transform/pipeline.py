@@ -26,6 +26,7 @@ from .cse import cse
 from .dce import dce
 from .fast import fast
 from .fold import fold
+from .products import products
 from .simplify import simplify
 
 TOLERANCE = 1e-9                                        # of a check, in f64, norm-wise: a contraction may have another order
@@ -49,6 +50,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("dce", dce),
 )
 FAST = Pass("fast", fast, 1e-4)                         # with options.fast, before the exact rules; another order, of what may cancel
+PRODUCTS = Pass("products", products, 1e-4)             # and behind them, when movement has come to rest
 
 
 def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None = None, journal: Journal | None = None) -> Graph:
@@ -57,7 +59,7 @@ def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None =
     if options.passes is not None:
         passes = choose(options.passes, passes)
     elif options.fast:
-        passes = [q for p in passes for q in ((FAST, p) if p.name == "simplify" else (p,))]
+        passes = [q for p in passes for q in ((FAST, p, PRODUCTS) if p.name == "simplify" else (p,))]
     for p in passes:
         start = time.perf_counter()
         after = p.run(graph)
@@ -72,7 +74,7 @@ def run(graph: Graph, passes: Sequence[Pass] = PASSES, options: Options | None =
 
 def choose(names: Sequence[str], passes: Sequence[Pass] = PASSES) -> list[Pass]:
     """Passes by name."""
-    known = {p.name: p for p in (*passes, FAST)}
+    known = {p.name: p for p in (*passes, FAST, PRODUCTS)}
     for name in names:
         if name not in known:
             raise GraphError(f"there is no pass {name!r}", fix=f"the passes are {', '.join(known)}")

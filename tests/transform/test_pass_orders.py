@@ -12,7 +12,7 @@ from graphc.testing import random_graph
 from graphc.transform import pipeline
 from graphc.transform.stability import stabilize
 
-EVERY = (*pipeline.PASSES, pipeline.FAST, pipeline.Pass("stabilize", stabilize))
+EVERY = (*pipeline.PASSES, pipeline.FAST, pipeline.PRODUCTS, pipeline.Pass("stabilize", stabilize))
 SEEDS = [pytest.param(range(k, k + 20), marks=[] if k < 60 else pytest.mark.slow, id=f"{k}..{k + 19}") for k in range(0, 1000, 20)]
 
 
