@@ -36,7 +36,8 @@ def house_dot(table: Mapping[str, list[str]]) -> str:
            'label="an arrow: may import.  Everybody may import core; the roof may import everything; nothing else is allowed.", labelloc=b]',
            '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, height=0.35, color="#666666", fillcolor=white]',
            '  edge [color="#777777", arrowsize=0.6]',
-           '  roof [label="the roof: driver, executable, build, frame, quick, limits, io, train, testing, cli", fillcolor="#f7dede", color="#b05c5c", width=7]']
+           '  roof [label="the roof: driver, executable, build, frame, host, quick, limits, io, train, testing, cli", '
+           'fillcolor="#f7dede", color="#b05c5c", width=7]']
     placed = {"core"}
     for k, (title, (names, fill, line)) in enumerate(PARTS.items()):
         mine = [n for n in names.split() if n in table]

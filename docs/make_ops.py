@@ -33,7 +33,7 @@ COLUMNS = "| op | meaning | shape of the result | dtypes | derivative | drawn fr
 FAMILIES: dict[Family, str] = {
     "leaf": "Leaves", "unary": "Elementwise, one operand", "binary": "Elementwise, two operands", "compare": "Comparison", "select": "Selection",
     "cast": "Conversion", "movement": "Movement", "reduce": "Along axes", "contract": "Contraction", "index": "Indexing by data",
-    "random": "Random bits", "tuple": "Several results", "control": "Control flow", "effect": "Effects", "linalg": "Linear algebra",
+    "random": "Random bits", "tuple": "Several results", "control": "Control flow", "effect": "Functions of Python's, and effects", "linalg": "Linear algebra",
 }
 KINDS = {"floats": ("float",), "integers": ("int", "uint"), "bool": ("bool",), "halves": ("half",)}
 

@@ -136,9 +136,23 @@ def _(compiled: Compiled) -> None:
     assert gx.gradcheck(Cube.apply, gx.tensor(X, requires_grad=True))
 
 
-@row(AUTOGRAD, "30 a NumPy callback as a custom operator", "an operator is traced: calling back into Python is not written yet")
+class NumPyCube(gx.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return gx.pure_callback(lambda a: a ** 3, x, x, vmap_method="expand_dims")
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, = ctx.saved_tensors
+        return gx.pure_callback(lambda a, g: 3 * a ** 2 * g, x, x, g, vmap_method="broadcast_all")
+
+
+@row(AUTOGRAD, "30 a NumPy callback as a custom operator")
 def _(compiled: Compiled) -> None:
     near(compiled(lambda x: gx.pure_callback(np.sort, x, x))(X), np.sort(X))
+    near(compiled(gx.grad(lambda x: NumPyCube.apply(x).sum()))(X), 3 * X ** 2)
+    assert gx.gradcheck(NumPyCube.apply, gx.tensor(X, requires_grad=True))
 
 
 @row(AUTOGRAD, "31 register_hook on any tensor")

@@ -31,6 +31,7 @@ from .core.errors import GraphError, GraphIndexError, GraphTypeError
 from .driver import CompiledFunction, Lowered, compile
 from .trace import autograd
 from .trace.batch import vmap
+from .trace.callback import pure_callback
 from .trace.custom import custom_jvp, custom_vjp
 from .trace.derivatives import hessian, hvp, jacfwd, jacrev, jvp, linearize, stop_gradient, vjp
 from .trace.effects import debug_print
@@ -81,6 +82,6 @@ __all__ = [
     "SparseMatrix", "Spec", "Tensor", "autograd", "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_print",
     "default_generator", "double", "e", "enable_grad", "explain_grad", "float16", "float32", "float64", "grad", "gradcheck", "gradgradcheck", "half",
     "hessian", "hessian_sparsity", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacobian_sparsity", "jacrev", "jvp", "linalg",
-    "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "random", "remat", "save", "scalar",
-    "sparse_hessian", "sparse_jacobian", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp", "vmap",
+    "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "pure_callback", "random", "remat", "save",
+    "scalar", "sparse_hessian", "sparse_jacobian", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp", "vmap",
 ]

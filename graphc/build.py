@@ -19,7 +19,9 @@ from .core.options import Options
 from .core.record import dataclass, replace
 from .core.target import Target
 from .core.types import TensorType
+from .host import HostCall
 from .ir.digest import digest
+from .ir.host import Host, hosts
 from .ir.journal import Journal
 from .ir.node import Graph
 from .ir.walk import all_nodes
@@ -45,6 +47,7 @@ class Build:
     arena_bytes: int
     threads: int
     sizes: tuple[str, ...] = ()                         # the symbolic ones, as the table has them
+    calls: tuple[HostCall, ...] = ()
     again: Again | None = None
 
     @property
@@ -64,7 +67,7 @@ class Build:
         return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
                         tuple(p.constants), self.arena_bytes,
                         tuple([(x.region.name, x.region.offset or 0, str(x.region.nbytes), x.first, x.last) for x in self.lives]),
-                        len(list(launches(self.plan))), self.threads, self.sizes, self.again)
+                        len(list(launches(self.plan))), self.threads, self.sizes, self.calls, self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Manifest:
     kernels: int
     threads: int
     sizes: tuple[str, ...]                              # the symbolic ones, polynomials of the graph's dims: none, or the regions are temporaries
+    calls: tuple[HostCall, ...] = ()                    # where Python is called
     again: Again | None = None                          # what is computed twice
 
     def fit(self, sizes: Mapping[str, int]) -> Fit:
@@ -125,10 +129,10 @@ class Manifest:
     def to_json(self) -> tuple[dict[str, Any], bytes]:
         """As plain values, and the bytes of the constants."""
         t = self.layout
-        counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.threads, t.loops]
+        counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.calls, t.threads, t.loops]
         arrays = [(as_dtype(a.dtype).name, a.shape) for a in self.constants]
-        return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes,
-                "results": [(r.dtype.name, [str(n) for n in r.shape]) for r in self.results], "prints": self.prints, "constants": arrays,
+        return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes, "results": _plain(self.results),
+                "calls": [(c.function, _plain(c.operands), _plain(c.results)) for c in self.calls], "prints": self.prints, "constants": arrays,
                 "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads,
                 "again": None if self.again is None else (self.again.before, self.again.after, self.again.flops, self.again.kinds)}, \
             b"".join([a.tobytes() for a in self.constants])
@@ -142,9 +146,18 @@ class Manifest:
             arrays.append(a)
             at += a.nbytes
         return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),
-                        tuple([tuple(o) for o in j["orders"]]), tuple([TensorType(tuple(map(parse, shape)), BY_NAME[name]) for name, shape in j["results"]]),
+                        tuple([tuple(o) for o in j["orders"]]), _types(j["results"]),
                         tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
-                        tuple(j["sizes"]), None if (a := j["again"]) is None else Again(a[0], a[1], a[2], tuple([(op, n) for op, n in a[3]])))
+                        tuple(j["sizes"]), tuple([HostCall(f, _types(a), _types(b)) for f, a, b in j["calls"]]),
+                        None if (a := j["again"]) is None else Again(a[0], a[1], a[2], tuple([(op, n) for op, n in a[3]])))
+
+
+def _plain(types: Sequence[TensorType]) -> list[tuple[str, list[str]]]:
+    return [(t.dtype.name, [str(n) for n in t.shape]) for t in types]
+
+
+def _types(plain: Sequence[Any]) -> tuple[TensorType, ...]:
+    return tuple([TensorType(tuple(map(parse, shape)), BY_NAME[name]) for name, shape in plain])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +176,13 @@ class Recipe:
         if compiler is None or not all(n.op.infer.__module__.startswith("graphc.") for n in all_nodes(self.graph)):
             return None
         options = replace(self.options, cache=True, check_passes=False)
-        return hashed(["step", digest(self.graph), repr(self.target), repr(options), str(self.threads), repr(sorted(self.fixed.items())), compiler, llvm,
-                       host_abi()])
+        called, numbers = hosts(self.graph), self.functions()
+        return hashed(["step", digest(self.graph), repr([numbers.index(f) for f in called]), repr(self.target), repr(options), str(self.threads),
+                       repr(sorted(self.fixed.items())), compiler, llvm, host_abi()])
+
+    def functions(self) -> list[Host]:
+        """Python's functions that the step calls, each once: what a manifest means by their numbers. They live in the trace, never on disk."""
+        return list(dict.fromkeys(hosts(self.graph)))
 
     def recall(self, store: Store, key: str) -> tuple[Manifest, bytes] | None:
         """The manifest and the object code of an earlier build."""
@@ -236,14 +254,16 @@ class Recipe:
         sizes = tuple(sorted({e.name for x in launches(plan) for e in x.sizes if isinstance(e, Var)} | symbolic_sizes(self.graph)))
         layout = Layout(arguments=_count(program.arguments), scalars=_count(program.scalars), states=len(program.states),
                         constants=len(program.constants), results=len(program.results), temporaries=len(placed) if symbolic else 0,
-                        sizes=len(sizes), threads=threads > 1, loops=any(isinstance(x, Loop) for x in walk_plan(plan)))
+                        sizes=len(sizes), calls=len(program.calls), threads=threads > 1, loops=any(isinstance(x, Loop) for x in walk_plan(plan)))
         module = step.step_text(plan, self.target, layout, nbytes, self.options.flush_denormals, threads, sizes)
         clock("emit")
         parameters, slots = parameters_of(self.graph, _inputs(program), layout)
         busy = layout.index("busy") if threads > 1 else None
         text = "\n".join([module.text, entries_text(parameters, slots, busy, places_of(sizes, layout))])
         clock("entry")
-        return Build(optimized, program, plan, placed, layout, text, module.arena_bytes, threads, sizes)
+        functions = self.functions() if program.calls else []
+        calls = tuple([HostCall(functions.index(c.function), c.operands, c.results) for c in program.calls])
+        return Build(optimized, program, plan, placed, layout, text, module.arena_bytes, threads, sizes, calls)
 
 
 def parameters_of(graph: Graph, inputs: Sequence[tuple[str, int]], layout: Layout) -> tuple[list[ArrayParam | ScalarParam], list[int]]:

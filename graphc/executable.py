@@ -21,6 +21,7 @@ from .core.options import Options
 from .core.pause import no_collection
 from .core.record import dataclass, field, replace
 from .core.types import MAX_BYTES, TensorType
+from .host import Away, Place
 from .interp import numpy as oracle
 from .ir.journal import Journal
 from .ir.node import Graph, State
@@ -248,6 +249,8 @@ class Native:
             self._shared[layout.index("polling")] = ctypes.addressof(polling)
         self.team = Team(threads, layout, self._shared) if threads > 1 else None
         self.prints = manifest.prints
+        self._functions = recipe.functions() if manifest.calls else []
+        self.away = Away(self.team.pool if self.team is not None else None)
         self._fits: dict[tuple[int, ...], Fit] = {}
         self.frame = self.new_frame()
 
@@ -258,10 +261,17 @@ class Native:
 
         m = self._manifest
         params, _ = parameters_of(self.graph, m.inputs, m.layout)
-        frame = Frame(self._shared, m.layout, params, m.inputs, m.results, len(self.graph.outputs), self._code)
+        frame = Frame(self._shared, m.layout, params, m.inputs, m.results, len(self.graph.outputs), self._code, self._places())
         if not m.sizes:
             self._settle(frame, m.fit({}))
         return frame
+
+    def _places(self) -> list[Place]:
+        return [Place(self._functions[c.function], c, self.away) for c in self._manifest.calls]
+
+    @property
+    def calls_python(self) -> bool:
+        return bool(self._manifest.calls)
 
     def _settle(self, frame: Frame, fit: Fit) -> None:
         """Let a frame be for these sizes. The arena never shrinks; frames that are laid out in an older one keep that alive."""
@@ -336,6 +346,9 @@ class Native:
         if polling.value:
             raise GraphError("a step was called while another one runs", at=user_loc(), why="by a signal's handler or a finalizer, inside a loop",
                              fix="let the handler note that it was called, and look after the step")
+        if self.away.now:
+            raise GraphError(f"{self.graph.name} was called by a function that it calls itself", at=user_loc(),
+                             why="its memory is in use until that function returns", fix="call another compiled function, or the uncompiled one")
         if self.team is not None:
             self.team.ready(frame)
         if frame.lent:
@@ -400,9 +413,9 @@ class Native:
 
         fit = self._fit_of(oracle.solve_sizes(self.graph, [np.asarray(x) for x in (*inputs, *states)]))
         memory, sizes = _memory(self, fit, inputs, states), dict(zip(self._manifest.sizes, fit.sizes))
-        lives = self._build().lives
+        lives, calls = self._build().lives, [p.settle(fit.dims).on for p in self._places()]
         for k, step in enumerate(top(self.plan)):
-            status = run_plan(step, memory, sizes)
+            status = run_plan(step, memory, sizes, calls)
             if status:
                 raise self._failure(status, inputs)
             for life in lives:

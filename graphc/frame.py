@@ -23,6 +23,7 @@ from .trace.storage import ALIGNMENT, PAGE, aligned_empty
 
 if TYPE_CHECKING:
     from .build import Fit
+    from .host import Place
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +35,7 @@ class Frame:
     """A table with cells and results. The pointers that frames share are in `shared`, a table that is copied."""
 
     def __init__(self, shared: Array, layout: Layout, params: Sequence[ArrayParam | ScalarParam], inputs: Sequence[tuple[str, int]],
-                 results: Sequence[TensorType], n_out: int, code: Any) -> None:
+                 results: Sequence[TensorType], n_out: int, code: Any, places: Sequence[Place] = ()) -> None:
         self.table, self.code, self.gives = shared.copy(), code, len(params)
         self.cells = np.zeros(max(1, layout.scalars), np.uint64)
         self.fit: Fit | None = None                     # the sizes that it is for
@@ -47,7 +48,9 @@ class Frame:
             self.table[layout.index("scalar", k)] = self.cells.ctypes.data + 8 * k
         self.slots = [(p, layout.index(kind, slot), self.cells[slot:][:1] if kind == "scalar" else None)
                       for p, (kind, slot) in zip(params, inputs, strict=True)]
-        self.n_out = n_out
+        self.n_out, self._places = n_out, places        # objects that the table points to
+        for k, place in enumerate(places):
+            self.table[layout.index("call", k)] = id(place)
         self.workers = 0, 0                             # how many can be woken, and after how many forks: what the table says
         self.step = entry.slow_entry(code.address("step"), self.table.ctypes.data, (code, self.table), release_gil=layout.threads)
         self.enter = self.entry("entry") if entry.self_test() else None
@@ -64,6 +67,8 @@ class Frame:
             table[layout.index("temporary", k)] = base + fit.regions[k][1]
         for k, n in enumerate(fit.sizes):
             table[layout.index("size", k)] = n
+        for place in self._places:
+            place.settle(fit.dims)
         # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
         self._before = {}
         self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:self.n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}

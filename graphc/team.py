@@ -76,17 +76,24 @@ class Team:
 
     def __init__(self, threads: int, layout: Layout, table: np.ndarray[Any, Any]) -> None:
         from .llvm.runtime import pool
+        from .llvm.spmd import LINE
 
         self.pool, self.threads = pool, threads
-        self._count, self._busy = layout.index("threads"), layout.index("busy")
+        self._count, self._busy, self._pool = layout.index("threads"), layout.index("busy"), layout.index("pool")
+        self._own = np.zeros(LINE // 8, np.uint64)             # a pool of one thread
         self._trials: dict[tuple[int, ...], Trial] = {}
         self._now: Trial | None = None
-        table[layout.index("pool")] = pool.address
+        table[self._pool] = pool.address
         pool.enter(id(self))
         weakref.finalize(self, pool.leave, id(self)).atexit = False
 
     def ready(self, frame: Frame) -> None:
-        """As many workers as the step takes, or as the system gives, are there to be woken."""
+        """As many workers as the step takes, or as the system gives, are there to be woken. While they wait for another step, whose function of Python's
+        is what calls this one, it runs alone, on lines of its own."""
+        if self.pool.away:
+            self._now, frame.workers = None, (0, 0)
+            frame.table[self._pool], frame.table[self._count], frame.table[self._busy] = self._own.ctypes.data, 1, 0
+            return
         sizes = frame.fit.sizes if frame.fit is not None else ()
         trial = self._trials.get(sizes)
         if trial is None:
@@ -96,7 +103,7 @@ class Team:
         self._now = trial
         now = 1 if trial.begin() else self.pool.ready(self.threads), self.pool.forks
         if now != frame.workers:
-            frame.table[self._count], frame.table[self._busy], frame.workers = now[0], 0, now
+            frame.table[self._pool], frame.table[self._count], frame.table[self._busy], frame.workers = self.pool.address, now[0], 0, now
 
     def done(self) -> None:
         """The call is over."""

@@ -31,7 +31,7 @@ FLOORS = {
     "symbolic": "core ir ops trace transform",
 }
 # The roof, and graphc/__init__.py itself.
-ROOF = {"driver", "executable", "build", "frame", "team", "quick", "limits", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}
+ROOF = {"driver", "executable", "build", "frame", "host", "team", "quick", "limits", "io", "train", "compat", "testing", "cli", "onnx", "export", "distributed"}
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:

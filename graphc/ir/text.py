@@ -9,8 +9,9 @@
     }
 
 A line is a node: its name, its type, op, inputs, attributes in alphabetical order. Names are the user's where there are any, else numbers in
-topological order. Constants are exact: floats by their shortest digits, nan with a payload by its bits. Comments say where a node came from and are
-not read back. Graphs among the attributes stand in place, indented; their names are their own. Not a file format: `graphc.io` saves.
+topological order. Constants are exact: floats by their shortest digits, nan with a payload by its bits. Functions of Python's are their names. Comments say
+where a node came from and are not read back. Graphs among the attributes stand in place, indented; their names are their own. Not a file format:
+`graphc.io` saves.
 
 The idea of text that parses back into what was printed is MLIR's and xDSL's.
 """
@@ -30,11 +31,12 @@ from ..core.dims import parse as parse_size
 from ..core.dtype import BY_NAME, DType, as_dtype, from_numpy
 from ..core.errors import GraphError
 from ..core.types import TOKEN, TensorType, TokenType, TupleType, Type
+from .host import Host
 from .node import Graph, Info, Node, State
 from .op import REGISTRY
 from .walk import topo
 
-RESERVED = {"True", "False", "None", "nan", "inf", "token", "types", "dim", "graph", *BY_NAME}
+RESERVED = {"True", "False", "None", "nan", "inf", "token", "types", "dim", "graph", "host", *BY_NAME}
 MARGIN = 100                                            # column from which comments stand
 
 # ---- values ----------------------------------------------------------------------------------------------------------------------
@@ -79,6 +81,8 @@ def literal(value: Any, nested: Callable[[Graph], str] | None = None) -> str:
         return f"types({', '.join(literal(t) for t in value.items)})"
     if isinstance(value, DType | TensorType | TokenType):
         return str(value)
+    if isinstance(value, Host):
+        return f"host({json.dumps(value.name)})"
     if isinstance(value, Graph) and nested is not None:
         return nested(value)
     raise TypeError(f"an attribute cannot be {value!r}")
@@ -335,6 +339,11 @@ class _Parser:
             case "types":
                 self.expect("(")
                 return TupleType(tuple(self.listed(self.value, ")")))
+            case "host":
+                self.expect("(")
+                host = Host(self.string())
+                self.expect(")")
+                return host
             case "dim":
                 self.expect("(")
                 size = parse_size(self.next())

@@ -13,10 +13,11 @@ from ..core.dims import Dim
 from ..core.dtype import DType, from_numpy
 from ..core.errors import GraphError
 from ..core.types import TensorType, TokenType, TupleType
+from .host import Host
 from .node import Graph, Node
 from .walk import subgraphs, topo, users
 
-IMMUTABLE = (bool, int, float, str, type(None), DType, Dim, TensorType, TupleType, TokenType, np.generic)
+IMMUTABLE = (bool, int, float, str, type(None), DType, Dim, TensorType, TupleType, TokenType, Host, np.generic)
 
 
 def verify(graph: Graph) -> Graph:

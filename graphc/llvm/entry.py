@@ -25,7 +25,7 @@ from .types import in_memory
 
 REFUSED = -1            # an argument is not what the step takes
 BUSY = -2               # another thread is inside this step
-INTERRUPTED = -3        # Python has an exception: a signal's handler, called inside the step, has raised it
+INTERRUPTED = -3        # Python has an exception: a signal's handler, or a function that the step calls, has raised it
 
 # Offsets, in bytes, of 64-bit CPython's PyObject and of NumPy's PyArrayObject_fields.
 TYPE = 8

@@ -71,6 +71,7 @@ class Pool:
         self._memory = ctypes.create_string_buffer(LINE * (MOST + 2) + LINE)
         self.address = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % LINE
         self.running = 1                                        # threads that can enter, the caller's included
+        self.away = 0                                           # steps whose workers wait while thread 0 runs Python
         self._most, self.forks = MOST, 0
         self._threads: dict[int, threading.Thread] = {}
         self._users: set[int] = set()

@@ -9,6 +9,9 @@ failed `Check`, which is never shared, ends every thread at the next barrier, an
 
 A loop of the plan asks before each turn whether a signal has come (`polls`), if no state has been written by then: so Ctrl-C ends a long scan at once,
 with every state as it was.
+
+Functions of the host's are objects of Python's in the table; thread 0 calls them (`HOST_TEXT`) with the address of a block of pointers, in the floating-point
+mode of whoever entered the step. What such a function raises is left as Python's exception, as a signal's is, and the step ends.
 """
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from itertools import groupby
 from ..core.compat import assert_never
 from ..core.record import dataclass
 from ..core.target import Target
-from ..loop.ir import Barrier, Branch, Buffer, Expr, Launch, Loop, Plan, Ref, Region, Steps, Var
+from ..loop.ir import Barrier, Branch, Buffer, Expr, Extern, Launch, Loop, Plan, Ref, Region, Steps, Var
 from ..loop.place import launches
 from ..loop.text import declared
 from . import spmd
@@ -28,8 +31,30 @@ from .emit import Emitter, KernelText, emit
 from .table import Layout
 from .types import in_memory
 
-INTERRUPTED = -3                                                # a signal's handler has raised, and the exception is set
+INTERRUPTED = -3                                                # a signal's handler or a function of the host's has raised, and the exception is set
 FLUSH = 0x8040                                                  # MXCSR: denormal results are zero, denormal operands are zero
+
+HOST_TEXT = """
+@one_number = private constant [2 x i8] c"n\\00"
+
+define internal i32 @host(ptr %function, ptr %block) #1 {
+entry:
+  %gil = call i32 @PyGILState_Ensure()
+  %at = ptrtoint ptr %block to i64
+  %result = call ptr (ptr, ptr, ...) @PyObject_CallFunction(ptr %function, ptr @one_number, i64 %at)
+  %raised = icmp eq ptr %result, null
+  br i1 %raised, label %done, label %drop
+drop:
+  call void @Py_DecRef(ptr %result)
+  br label %done
+done:
+  call void @PyGILState_Release(i32 %gil)
+  %status = zext i1 %raised to i32
+  ret i32 %status
+}
+"""
+HOST_DECLARATIONS = {"declare i32 @PyGILState_Ensure()", "declare void @PyGILState_Release(i32)", "declare ptr @PyObject_CallFunction(ptr, ptr, ...)",
+                     "declare void @Py_DecRef(ptr)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +70,25 @@ def step_text(plan: Plan, target: Target, layout: Layout, arena_bytes: int, flus
     """The module of a plan. Regions of the arena have offsets; `arena_bytes` is where the placed ones end. At most `threads` enter it: how many is
     for the table to say, and nothing in the text but the bytes of their scratch depends on it. `sizes`: the symbolic ones, as the table has them."""
     arena_bytes = -(-arena_bytes // 64) * 64
-    step = StepEmitter(target, layout, arena_bytes, sizes)
+    flush = flush_denormals and is_x86(target)
+    step = StepEmitter(target, layout, arena_bytes, sizes, flush)
     step.plan(plan)
     kernels = step.kernels.values()
-    flush = flush_denormals and is_x86(target)
     control = {"declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"} if flush else set[str]()
     calls = spmd.declarations(target) if layout.threads else set[str]()
     calls |= spmd.signal_declarations() if step.polls else set()
+    calls |= HOST_DECLARATIONS if step.most_places is not None else set()
     declarations = sorted({d for k in kernels for d in k.declarations} | set(step.declared.values()) | control | calls)
     enter, leave = [], []
+    if step.most_places is not None:
+        enter.append(f"  %block = alloca [{max(1, step.most_places)} x ptr], align 8")
     if flush:
-        enter = ["  %mode = alloca i32, align 4", "  %flush = alloca i32, align 4", "  call void @llvm.x86.sse.stmxcsr(ptr %mode)",
+        enter += ["  %mode = alloca i32, align 4", "  %flush = alloca i32, align 4", "  call void @llvm.x86.sse.stmxcsr(ptr %mode)",
                  "  %mode.old = load i32, ptr %mode, align 4", f"  %mode.new = or i32 %mode.old, {FLUSH}",
                  "  store i32 %mode.new, ptr %flush, align 4", "  call void @llvm.x86.sse.ldmxcsr(ptr %flush)"]
         leave = ["  call void @llvm.x86.sse.ldmxcsr(ptr %mode)"]
     functions = [spmd.signals_text(target, bool(layout.threads))] if step.polls else []
+    functions += [HOST_TEXT] if step.most_places is not None else []
     functions += shared(step, enter, leave, target) if layout.threads else [alone(step, enter, leave)]
     wide = f'"prefer-vector-width"="{target.vector_bytes * 8}"'
     attributes = [f"attributes #0 = {{ nounwind noinline {wide} }}", "attributes #1 = { nounwind }", "attributes #2 = { nounwind noinline optnone }"]
@@ -98,17 +127,19 @@ def is_x86(target: Target) -> bool:
 
 
 class StepEmitter(Emitter):
-    def __init__(self, target: Target, layout: Layout, arena_bytes: int, sizes: Sequence[str] = ()) -> None:
+    def __init__(self, target: Target, layout: Layout, arena_bytes: int, sizes: Sequence[str] = (), flush: bool = False) -> None:
         super().__init__(target, 1)
         self.layout, self.arena_bytes, self.sizes = layout, arena_bytes, {n: k for k, n in enumerate(sizes)}
         self.kernels: dict[str, KernelText] = {}                # by their text without the name
         self.comments: dict[str, str] = {}
         self.made: dict[tuple[int, tuple[Buffer, ...], bool], KernelText] = {}    # by the id of the body, which the plan keeps alive
-        self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join", "poll", "signals", "again", "guard"}
+        self.names: set[str] = {"step", "entry", "share", "ring", "barrier", "join", "poll", "signals", "again", "guard", "host"}
         self.team, self.inside = layout.threads, False          # inside: what only thread 0 runs
         self.failed = "done"                                    # where to go when a check has failed
         self.checked = False                                    # whether one may have, since the last barrier
         self.wrote = self.polls = False                         # whether a state has been written; whether a loop asks for signals
+        self.flush = flush                                      # whether the step has a floating-point mode of its own
+        self.most_places: int | None = None                     # that a function of the host's is given; None: there is no such function
 
     def plan(self, p: Plan) -> None:
         for of_one, group in groupby(steps(p), key=one_thread):
@@ -131,6 +162,7 @@ class StepEmitter(Emitter):
             case Branch(index, bodies): self.choose(index, bodies)
             case Barrier() if self.team: self.barrier()
             case Barrier(): self.do("; barrier")
+            case Extern(): self.call_host(p)
             case _: assert_never(p)
 
     def by_one(self, body: Sequence[Plan]) -> None:
@@ -221,6 +253,24 @@ class StepEmitter(Emitter):
             self.do(f"br label %{n}")                           # a block each, selected fast and alone: hundreds of calls in one take LLVM longer than kernels
         self.lines.append(f"{n}:")
         self.block = n
+
+    def call_host(self, p: Extern) -> None:
+        """Let Python run one of its functions."""
+        self.most_places = max(self.most_places or 0, len(p.args))
+        self.memo = {}
+        for k, (ref, dtype) in enumerate(zip(p.args, p.dtypes, strict=True)):
+            self.do(f"store ptr {self.pointer(ref, in_memory(dtype))}, ptr {self.op(f'getelementptr ptr, ptr %block, i64 {k}')}, align 8")
+        entry = self.op(f"getelementptr ptr, ptr %table, i64 {self.layout.index('call', p.call)}")
+        function = self.op(f"load ptr, ptr {entry}, align 8")
+        if self.flush:
+            self.do("call void @llvm.x86.sse.ldmxcsr(ptr %mode)")
+        raised = self.fresh(f"call i32 @host(ptr {function}, ptr %block)")
+        if self.flush:
+            self.do("call void @llvm.x86.sse.ldmxcsr(ptr %flush)")
+        n = self.name("")
+        self.do(f"br i1 {self.fresh(f'icmp eq i32 {raised}, 0')}, label %back{n}, label %raised{n}")
+        self.lines += [f"raised{n}:", f"  store i32 {INTERRUPTED}, ptr %status, align 4", f"  br label %{self.failed}", f"back{n}:"]
+        self.block, self.checked = f"back{n}", True
 
     def size(self, e: Expr) -> int | str:
         """A number that a kernel takes: a symbolic size from the table, or an index over the plan's loops."""

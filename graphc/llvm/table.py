@@ -7,9 +7,9 @@ from ..core.record import dataclass
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the pointer of each region stands in the table: how many regions there are of each kind, in this order, after the arena. Symbolic sizes
-    are entries too, numbers where the others are pointers. A step with threads has three entries more: the pool's address, how many threads enter,
-    and a word that says that one is inside. One with loops has, at the end, the address of the word that says that Python is handling signals inside
-    a step."""
+    are entries too, numbers where the others are pointers, and so are the objects of Python's that the step calls. A step with threads has three
+    entries more: the pool's address, how many threads enter, and a word that says that one is inside. One with loops has, at the end, the address of the
+    word that says that Python is handling signals inside a step."""
 
     arguments: int = 0
     scalars: int = 0
@@ -18,6 +18,7 @@ class Layout:
     results: int = 0
     temporaries: int = 0
     sizes: int = 0
+    calls: int = 0
     threads: bool = False
     loops: bool = False
 
@@ -28,7 +29,7 @@ class Layout:
     @property
     def _kinds(self) -> tuple[tuple[str, int], ...]:
         return (("argument", self.arguments), ("scalar", self.scalars), ("state", self.states), ("constant", self.constants),
-                ("result", self.results), ("temporary", self.temporaries), ("size", self.sizes))
+                ("result", self.results), ("temporary", self.temporaries), ("size", self.sizes), ("call", self.calls))
 
     @property
     def _regions(self) -> int:

@@ -14,7 +14,7 @@ from ..core.record import dataclass, replace
 from ..core.compat import assert_never
 from ..core.errors import UnknownSize
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Branch, Buffer, Check, Expr, For, If, Int, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps, Stmt, Store, Var, While,
+    Accum, Alloc, Barrier, Bin, Branch, Buffer, Check, Expr, Extern, For, If, Int, Launch, Lit, Load, Loop, Plan, Select, Seq, Steps, Stmt, Store, Var, While,
     expressions, map_plan, seq, subst, walk, with_body,
 )
 from .schedule import neutral
@@ -35,7 +35,7 @@ def chunk(plan: Plan) -> Plan:
                     known[id(k.body)] = chunked(k.body)
                 body = known[id(k.body)]
                 return p if body is k.body else replace(p, kernel=replace(k, body=body))
-            case Steps() | Loop() | Branch() | Barrier(): return map_plan(p, go)
+            case Steps() | Loop() | Branch() | Barrier() | Extern(): return map_plan(p, go)
             case _: assert_never(p)
 
     return go(plan)

@@ -5,7 +5,7 @@ buffer is an error. Memory that nobody has written holds NaN, or the smallest in
 """
 from __future__ import annotations  # noqa: I001
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..core.compat import assert_never
 from ..core.dtype import DType, bool_, f32, i64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Region,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, Extern, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Region,
     Select, Seq, Steps, Stmt, Store, Un, Var, While, postorder,
 )
 
@@ -34,8 +34,11 @@ def run(kernel: Kernel, arrays: Mapping[str, Array], sizes: Mapping[str, int] | 
     return machine.status
 
 
-def run_plan(plan: Plan, regions: Mapping[Region, Array], env: Mapping[str, int] | None = None) -> int:
-    """Run a plan over its regions, each an array of bytes; stops at the first launch whose status is not 0, and returns that."""
+HostCall = Callable[[list[Array]], None]                # on the bytes from each of its places on
+
+
+def run_plan(plan: Plan, regions: Mapping[Region, Array], env: Mapping[str, int] | None = None, calls: Sequence[HostCall] = ()) -> int:
+    """Run a plan over its regions, each an array of bytes; stops at the first launch whose status is not 0, and returns that. `calls`: the host's functions."""
     env = dict(env or {})
     match plan:
         case Launch(kernel, args, sizes):
@@ -43,18 +46,19 @@ def run_plan(plan: Plan, regions: Mapping[Region, Array], env: Mapping[str, int]
             return run(kernel, {b.name: view(b, r, regions, values, env) for b, r in zip(kernel.buffers, args, strict=True)}, values)
         case Steps(body):
             for p in body:
-                if status := run_plan(p, regions, env):
+                if status := run_plan(p, regions, env, calls):
                     return status
         case Loop(var, count, body, down, limit, go):
             turns = range(count if limit is None else max(0, min(count, int(number(limit, i64, regions, env)))))
             for i in reversed(turns) if down else turns:
                 if go is not None and not number(go, bool_, regions, env):
                     break
-                if status := run_plan(body, regions, {**env, var: i}):
+                if status := run_plan(body, regions, {**env, var: i}, calls):
                     return status
         case Branch(where, bodies):
-            return run_plan(bodies[max(0, min(int(number(where, i64, regions, env)), len(bodies) - 1))], regions, env)
+            return run_plan(bodies[max(0, min(int(number(where, i64, regions, env)), len(bodies) - 1))], regions, env, calls)
         case Barrier(): pass
+        case Extern(_, call, args, dtypes, _): calls[call]([regions[r.region][index(r.start, env) * d.itemsize:] for r, d in zip(args, dtypes)])
         case _: assert_never(plan)
     return 0
 

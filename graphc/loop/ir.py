@@ -298,7 +298,19 @@ class Barrier:
     """Every thread has finished what stands before it."""
 
 
-Plan: TypeAlias = "Launch | Steps | Loop | Branch | Barrier"
+@dataclass(frozen=True, slots=True)
+class Extern:
+    """Leave the step: the host runs its function number `call`, which reads the first `reads` of these places, and writes the others. The first thread does,
+    alone; if the function fails, the step ends here."""
+
+    name: str
+    call: int
+    args: tuple[Ref, ...]
+    dtypes: tuple[DType, ...]                                   # one for each place
+    reads: int
+
+
+Plan: TypeAlias = "Launch | Steps | Loop | Branch | Barrier | Extern"
 
 # ---- making ----------------------------------------------------------------------------------------------------------------------
 
@@ -355,7 +367,7 @@ def map_plan(p: Plan, f: Callable[[Plan], Plan]) -> Plan:
         case Steps(body): return Steps(tuple([f(x) for x in body]))
         case Loop(): return replace(p, body=f(p.body))
         case Branch(index, bodies): return Branch(index, tuple([f(x) for x in bodies]))
-        case Launch() | Barrier(): return p
+        case Launch() | Barrier() | Extern(): return p
         case _: assert_never(p)
 
 
@@ -367,7 +379,7 @@ def walk_plan(p: Plan) -> Iterator[Plan]:
             for x in body:
                 yield from walk_plan(x)
         case Loop(): yield from walk_plan(p.body)
-        case Launch() | Barrier(): pass
+        case Launch() | Barrier() | Extern(): pass
         case _: assert_never(p)
 
 
@@ -376,7 +388,7 @@ def looked_at(p: Plan) -> tuple[Ref, ...]:
     match p:
         case Loop(): return tuple([r for r in (p.limit, p.go) if r is not None])
         case Branch(index, _): return (index,)
-        case Launch() | Steps() | Barrier(): return ()
+        case Launch() | Steps() | Barrier() | Extern(): return ()
         case _: assert_never(p)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..core.compat import assert_never
 from ..core.record import dataclass, replace
-from .ir import Barrier, Branch, Launch, Loop, Plan, Ref, Region, Steps, looked_at, map_plan, walk_plan
+from .ir import Barrier, Branch, Extern, Launch, Loop, Plan, Ref, Region, Steps, looked_at, map_plan, walk_plan
 
 ALIGN = 64
 
@@ -35,9 +35,9 @@ def launches(plan: Plan) -> Iterator[Launch]:
 
 
 def refs(plan: Plan) -> Iterator[Ref]:
-    """Every place that a plan touches: its launches, and what decides where its loops and branches go."""
+    """Every place that a plan touches: its launches, the host, and what decides where its loops and branches go."""
     for p in walk_plan(plan):
-        yield from p.args if isinstance(p, Launch) else looked_at(p)
+        yield from p.args if isinstance(p, Launch | Extern) else looked_at(p)
 
 
 def lives(plan: Plan, phases: bool = False) -> list[Life]:
@@ -107,7 +107,7 @@ def _moved(plan: Plan, f: Callable[[Region], Region]) -> Plan:
 
     new = map_plan(plan, lambda p: _moved(p, f))
     match new:
-        case Launch(): return replace(new, args=tuple([moved(r) for r in new.args]))
+        case Launch() | Extern(): return replace(new, args=tuple([moved(r) for r in new.args]))
         case Loop(): return replace(new, limit=new.limit and moved(new.limit), go=new.go and moved(new.go))
         case Branch(): return replace(new, index=moved(new.index))
         case Steps() | Barrier(): return new

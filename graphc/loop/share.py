@@ -21,7 +21,7 @@ from ..core.target import Target
 from .affine import bounds, form
 from .affine import place as number
 from .ir import (  # isort: skip
-    Accum, Alloc, Barrier, Bin, Branch, Buffer, Call, Check, Expr, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps,
+    Accum, Alloc, Barrier, Bin, Branch, Buffer, Call, Check, Expr, Extern, For, If, Int, Kernel, Launch, Load, Loop, Plan, Ref, Region, Select, Seq, Steps,
     Stmt, Store, Un, While, children, expressions, looked_at, map_plan, postorder, seq, walk, walk_plan,
 )
 from .place import launches
@@ -193,7 +193,7 @@ def split(plan: Plan, target: Target) -> Plan:
                     given[b.name] = Ref(Region(f"{k.name}.{b.name}", "arena", math.prod(map(int, b.shape)) * b.dtype.itemsize))
                 return Steps(tuple(Launch(replace(part, name=f"{k.name}_{n}", origin=k.origin), tuple(given[b.name] for b in part.buffers), sizes)
                                    for n, part in enumerate(kernels)))
-            case Steps() | Loop() | Branch() | Barrier(): return map_plan(p, go)
+            case Steps() | Loop() | Branch() | Barrier() | Extern(): return map_plan(p, go)
             case _: assert_never(p)
 
     done = go(plan)
@@ -272,7 +272,7 @@ def _counted(plan: Plan, times: int = 1) -> Iterator[tuple[Launch, int]]:
         case Branch(_, bodies):
             for p in bodies:
                 yield from _counted(p, times)
-        case Barrier(): pass
+        case Barrier() | Extern(): pass
         case _: assert_never(plan)
 
 
@@ -325,12 +325,14 @@ class _Barriers:
                 self.clear()
                 branch = replace(p, bodies=tuple(done))
                 return Steps((Barrier(), branch)) if meet else branch
-            case Launch() | Loop() | Branch():
-                touches = [*(t for x in walk_plan(p) for t in _looks(x)), *(t for x in launches(p) for t in _touches(x))]
+            case Launch() | Loop() | Branch() | Extern():
+                inside = list(walk_plan(p))
+                touches = [*(t for x in inside for t in _looks(x)), *(t for x in inside if isinstance(x, Launch | Extern) for t in _touches(x))]
                 out = self.after(_meet(touches, self.apart), p, touches, self.first)
-                loops = any(isinstance(x, Loop) for x in walk_plan(p))
+                loops = any(isinstance(x, Loop) for x in inside)
                 ends = loops and not any(t.writes and t.memory[0] == "state" for t in touches)      # early, for a signal
-                self.checked |= ends or any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
+                self.checked |= ends or any(isinstance(x, Extern) for x in inside)
+                self.checked |= any(isinstance(s, Check) for x in launches(p) for s in walk(x.kernel.body))
                 return out
             case Steps(body): return Steps(tuple(map(self.plan, body)))
             case Barrier():
@@ -382,6 +384,8 @@ def _touch(ref: Ref, writes: bool) -> Touch:
     return Touch((r.where, r.slot if r.where != "arena" else 0), start, start + nbytes, writes)
 
 
-def _touches(launch: Launch) -> list[Touch]:
+def _touches(launch: Launch | Extern) -> list[Touch]:
+    if isinstance(launch, Extern):
+        return [_touch(ref, k >= launch.reads) for k, ref in enumerate(launch.args)]
     written = {x.buf.name for x in walk(launch.kernel.body) if isinstance(x, Store | Accum)}
     return [_touch(ref, b.name in written) for b, ref in zip(launch.kernel.buffers, launch.args, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.compat import assert_never
 from ..core.dtype import DType, f32, f64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, Extern, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
     Seq, Steps, Stmt, Store, Un, Var, While, children, postorder,
 )
 
@@ -23,7 +23,7 @@ def show(x: Kernel | Stmt | Expr | Plan) -> str:
     match x:
         case Kernel(): return kernel(x)
         case Store() | Accum() | Alloc() | For() | If() | Seq() | While() | Check(): return "\n".join(statement(x))
-        case Launch() | Steps() | Loop() | Branch() | Barrier(): return plan(x)
+        case Launch() | Steps() | Loop() | Branch() | Barrier() | Extern(): return plan(x)
         case _: return "\n".join(with_lets((x,), lambda t: t))
 
 
@@ -143,6 +143,8 @@ def plan(p: Plan) -> str:
             case Branch(index, bodies):
                 return [line for k, x in enumerate(bodies) for line in (f"branch {k} of {ref(index)}", *indent(go(x)))]
             case Barrier(): return ["barrier"]
+            case Extern(name, call, args, _, reads):
+                return [f"host {call} {name}({', '.join(map(ref, args[:reads]))}) -> {', '.join(map(ref, args[reads:]))}".rstrip("-> ")]
             case _: assert_never(p)
 
     tree = go(p)

@@ -8,7 +8,7 @@ from ..core.compat import assert_never
 from ..core.dims import Dim
 from ..core.dtype import bool_, i64
 from .ir import (
-    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
+    Accum, Alloc, Barrier, Bin, Bitcast, Branch, Buffer, Call, Cast, Check, Expr, Extern, For, If, Int, Kernel, Launch, Lit, Load, Loop, Plan, Ref, Select,
     Seq, Steps,
     Stmt, Store, Un, Var, While, dtype_of, postorder,
 )
@@ -47,6 +47,8 @@ def verify(x: Kernel | Plan) -> None:
             for p in bodies:
                 verify(p)
         case Barrier(): pass
+        case Extern():
+            require(len(x.args) == len(x.dtypes) and 0 <= x.reads <= len(x.args), f"{x.name}: {len(x.args)} places, {len(x.dtypes)} dtypes")
         case _: assert_never(x)
 
 

@@ -1,4 +1,5 @@
-"""Control flow as loops and branches of the plan, around the plans of the bodies. A body is lowered once, however often it runs.
+"""Control flow as loops and branches of the plan, around the plans of the bodies; and the way out of the plan, to the host. A body is lowered once, however
+often it runs.
 
 What a body is given lies in memory, whole and in row-major order; what it returns is written where it is wanted. So nothing is copied on the way in or
 out but carries: a turn writes the new ones beside the old, which all of it may read, and then over them.
@@ -10,10 +11,11 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from ..core.dtype import i64
-from ..core.record import replace
+from ..core.record import dataclass, replace
 from ..core.types import TensorType
+from ..ir.host import Host
 from ..ir.node import Node
-from ..loop.ir import Branch, Expr, Loop, Plan, Ref, Var
+from ..loop.ir import Branch, Expr, Extern, Loop, Plan, Ref, Var
 from ..loop.nest import Nest
 from ..ops.branch import branches_of
 from ..ops.leaf import input_, splat
@@ -85,7 +87,27 @@ def cond(low: _Lowering, n: Node, ctx: Context) -> Lowered:
     return [*out, Branch(Ref(which.region, which.start), tuple(plans))]
 
 
-LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "while": while_, "cond": cond}
+@dataclass(frozen=True, slots=True)
+class HostCall:
+    """A place where the plan calls a function of Python's."""
+
+    function: Host
+    operands: tuple[TensorType, ...]
+    results: tuple[TensorType, ...]
+
+
+def host(low: _Lowering, n: Node, ctx: Context) -> Lowered:
+    """A function of Python's: it sees its operands whole, and its results are written where they are wanted."""
+    out: Lowered = []
+    given = [_row_major(low, x, ctx, out, n) for x in n.inputs]
+    call = HostCall(n.attrs["function"], tuple([h.type for h in given]), tuple([h.type for h in low.items[n]]))
+    low.names.calls.append(call)
+    places = [*given, *low.items[n]]
+    return [*out, Extern(call.function.name, len(low.names.calls) - 1, tuple([Ref(h.region, h.start) for h in places]),
+                         tuple([h.type.dtype for h in places]), len(given))]
+
+
+LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "while": while_, "cond": cond, "pure_callback": host}
 
 # ---- carries and rows ------------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Program:
     results: list[TensorType]                           # outputs first, then what is printed
     prints: list[str]                                   # labels
     checks: list[Check]                                 # status k is checks[k - 1]
+    calls: list[control.HostCall]                       # by their numbers in the plan
     homes: dict[Node, Home] = field(default_factory=dict)
 
 
@@ -69,6 +70,7 @@ class _Names:
         self.kernels = self.regions = 0
         self.constants: list[Array] = []
         self.checks: list[Check] = []
+        self.calls: list[control.HostCall] = []
         self.loops = 0
 
     def kernel(self, hint: str) -> str:
@@ -130,7 +132,7 @@ class _Lowering:
             self.sink(o, Home(Region(f"result{k}", "result", nbytes(o.tensor), k), o.tensor, identity(o)))
         plan = self.plan(gs, reads, {s.read: h for s, h in zip(g.states, states)})
         return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in outputs], [n.attrs["label"] for n in prints],
-                       self.names.checks, self.homes)
+                       self.names.checks, self.names.calls, self.homes)
 
     def sink(self, n: Node, home: Home) -> None:
         """The value of n must end in this memory: written by n's own kernel where it can be, else copied."""
@@ -270,5 +272,5 @@ def dim_names(size: str) -> frozenset[str]:
 
 
 def _checks(n: Node) -> bool:
-    """Can computing this node fail? A loop of no known length does when a signal ends it."""
-    return n.op.name in ("check_index", "while") or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))
+    """Can computing this node fail? A loop of no known length does when a signal ends it, and a function of Python's may raise anything."""
+    return n.op.name in ("check_index", "while", "pure_callback") or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))

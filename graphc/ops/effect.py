@@ -1,13 +1,38 @@
-"""Effects: what a step does besides computing. Each takes a token and gives one, and the chain of tokens is the program's order."""
+"""What runs in Python while a step runs: functions of the user's that compute (`pure_callback`), and effects, what a step does besides computing.
+
+Each effect takes a token and gives one, and the chain of tokens is the program's order. A pure function has no token: it runs where its value is needed.
+"""
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..core import half
 from ..core.errors import GraphError
-from ..core.types import TOKEN, TokenType, Type
+from ..core.types import TOKEN, TensorType, TokenType, TupleType, Type
+from ..ir.host import Host
 from ..ir.op import Op, register
 from .check import Array, tensor
+
+# ---- functions -------------------------------------------------------------------------------------------------------------------
+
+
+def _pure_type(*types: Type, function: Host, results: TupleType, vmap_method: str | None = None) -> TupleType:
+    """`results`: the function is believed, and what it gives is checked."""
+    for t in types:
+        tensor("pure_callback", t)
+    return results
+
+
+def _pure(*arrays: Array, function: Host, results: TupleType, vmap_method: str | None = None) -> tuple[Array, ...]:
+    return tuple([np.array(v) for v in function(arrays, [t for t in results.items if isinstance(t, TensorType)])])     # nobody else's memory
+
+
+pure_callback: Op = register(Op("pure_callback", "effect", _pure_type, _pure, None, "What a function of Python's gives, called where its results are needed",
+                                lambda rng: []))
+
+# ---- effects ---------------------------------------------------------------------------------------------------------------------
 
 
 def _token_type() -> TokenType:

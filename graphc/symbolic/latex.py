@@ -20,7 +20,9 @@ from ..ops import contract as contractions
 from ..ops import elementwise as ops
 from ..ops import leaf
 from ..ops.call import inline
+from ..ops.effect import pure_callback
 from ..ops.leaf import splat
+from ..ops.tuples import get
 from ..trace.tensor import Tensor
 from ..transform.cse import cse
 from ..transform.grad import vjp
@@ -249,10 +251,20 @@ class _Derivation:
         if n.op is leaf.const:
             sizes = ", ".join(sympy.latex(size(m)) for m in n.tensor.shape)
             return f"\\text{{a constant of shape }} ({sizes})"
+        if n.op is get and n.inputs[0].op is pure_callback:
+            return self._host(n.inputs[0], n.attrs["index"])
         if any(not isinstance(i.type, TensorType) for i in n.inputs) or not isinstance(n.type, TensorType):
             raise GraphError(f"{n.op} has no formula", op=n.op, why="a loop, or an op with several results", fix="latex of its body")
-        parts = [Speller(at := self._at(i)).formula(_real(self.notation(i, at)))[0] for i in n.inputs]
-        return f"\\operatorname{{{n.op.name.replace('_', ' ')}}}\\left({', '.join(parts)}\\right)"
+        return self._applied(n.op.name, n.inputs)
+
+    def _applied(self, name: str, inputs: Sequence[Node]) -> str:
+        parts = [Speller(at := self._at(i)).formula(_real(self.notation(i, at)))[0] for i in inputs]
+        return f"\\operatorname{{{name.replace('_', ' ')}}}\\left({', '.join(parts)}\\right)"
+
+    def _host(self, n: Node, item: int) -> str:
+        """A function of Python's, by its name; one of several results with its number."""
+        text = self._applied(re.sub(r"\W", "", n.attrs["function"].name), n.inputs)
+        return text if len(n.attrs["results"].items) == 1 else f"{text}_{{{item + 1}}}"
 
 
 def indexed_by(name: str, speller: Speller, at: tuple[Any, ...]) -> str:

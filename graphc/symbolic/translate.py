@@ -21,7 +21,9 @@ from ..ir.walk import topo
 from ..ops import elementwise as ops
 from ..ops import leaf, reduce
 from ..ops.call import inline
+from ..ops.effect import pure_callback
 from ..ops.movement import pad
+from ..ops.tuples import get
 from ..trace import arguments, function
 from ..trace.spec import Spec
 from .meaning import LOGIC, MEANING, choose, indicator
@@ -105,6 +107,10 @@ def elements(roots: Iterable[Node], env: Mapping[Node, Array], graph: Graph | No
 
 
 def _element(n: Node, xs: list[Array]) -> Array:
+    if n.op is pure_callback:
+        return _host(n, xs)
+    if n.op is get and n.inputs[0].op is pure_callback:
+        return np.asarray(xs[0][n.attrs["index"]], object)
     if not isinstance(n.type, TensorType):
         raise _none(n)
     _small(n.tensor, n.op.name)
@@ -135,6 +141,20 @@ def _element(n: Node, xs: list[Array]) -> Array:
     if n.op.name == "check_index":
         return xs[0]
     raise _none(n)
+
+
+def _host(n: Node, xs: list[Array]) -> Array:
+    """A function of Python's: nothing is known but its name, so each element is a function of all that it is given."""
+    given = [v for x, i in zip(xs, n.inputs) for v in _lifted(x, i.tensor.dtype).ravel()]
+    results = [t for t in n.attrs["results"].items if isinstance(t, TensorType)]
+    out = np.empty(len(results), object)
+    for k, t in enumerate(results):
+        _small(t, n.op.name)
+        part = out[k] = np.empty(t.static_shape, object)
+        for at in np.ndindex(*part.shape):
+            name = "_".join([n.attrs["function"].name, *([str(k)] if len(results) > 1 else []), *map(str, at)])
+            part[at] = sympy.Function(name, real=True)(*given)
+    return out
 
 
 def _none(n: Node) -> GraphError:

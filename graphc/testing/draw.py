@@ -190,6 +190,7 @@ UNDRAWN = {
     "get": "takes one result out of several: drawn with every op that has several",
     "token": "begins a chain of effects, and has no value",
     "print": "writes to standard output: tests/trace/test_effects.py",
+    "pure_callback": "is a function of the user's: tests/trace/test_callback.py",
 }
 CUT = {                                                 # in a smooth program finite differences see through what these cut
     "stop_gradient": "is flat to derivatives and not to differences", "bitcast": "is not continuous", "floordiv": "jumps", "check_index": "has no floats",

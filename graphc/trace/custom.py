@@ -259,20 +259,11 @@ def spread(value: Any, like: tree.TreeDef, path: str, what: str) -> Iterator[Any
     elif like.kind is None:
         yield value
     elif like.kind is not type(None):
-        names = [*tree.paths(tree.TreeDef(like.kind, like.keys, (tree.LEAF,) * len(like.children)), path)]
-        if issubclass(like.kind, dict):
-            fits = isinstance(value, dict) and set(value) == set(like.keys)
-            parts = [value[k] for k in like.keys] if fits else []
-        elif like.keys:
-            fits = type(value) is like.kind
-            parts = [getattr(value, k) for k in like.keys] if fits else []
-        else:
-            fits = isinstance(value, (tuple, list)) and len(value) == len(like.children)
-            parts = list(value) if fits else []
-        if not fits:
+        parts = tree.parts(value, like)
+        if parts is None:
             raise GraphError(f"{what}: the cotangent of {path} is a {type(value).__name__}, and belongs to a {like.kind.__name__} of {len(like.children)}",
                              at=user_loc(), fix="the same containers, or None for zeros")
-        for name, part, child in zip(names, parts, like.children):
+        for name, part, child in zip(tree.places(like, path), parts, like.children):
             yield from spread(part, child, name, what)
 
 

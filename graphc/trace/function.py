@@ -14,6 +14,7 @@ from ..core.errors import GraphError
 from ..core.loc import Loc, user_loc
 from ..core.record import dataclass, field, replace
 from ..core.types import TensorType
+from ..ir.host import hosts
 from ..ir.node import Graph, Info, Node
 from ..ir.rewrite import Rule
 from ..ir.walk import rebuilt, topo
@@ -154,8 +155,9 @@ def _trace(fn: Callable[..., Any], arguments: Arguments, types: Sequence[TensorT
     for obj in captured.structured:                                     # read without being called: net.training, net.k
         tracer.depends(obj)
     met = list(tracer.depends_on.values())
+    called = [code for h in hosts(graph) if (code := h.code) is not None]
     return Traced(graph, storages, array_leaves, [t for t in types if t is not None], number_leaves, [s for _, s in tracer.scalars.values()],
-                  out_tree, described, actions, captures(fn, met, objects), [(o, structure(o)) for o in met], guards,
+                  out_tree, described, actions, captures(fn, met, objects, called), [(o, structure(o)) for o in met], guards,
                   _numbers(captured, tracer) + tracer.constants, frozenset(d for t in types if t is not None for d in t.dims),
                   [(graph.where(n).locs, rule.comment) for n, rule in rewritten], process.count)
 

@@ -9,7 +9,7 @@ import functools
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import EnumMeta
 from typing import Any
 
@@ -142,14 +142,15 @@ class Captures(list[Captured]):
     structured: list[Any]
 
 
-def captures(fn: Callable[..., Any], also: Iterable[Any] = (), arguments: Iterable[Any] = ()) -> Captures:
+def captures(fn: Callable[..., Any], also: Iterable[Any] = (), arguments: Iterable[Any] = (), called: Collection[types.CodeType] = ()) -> Captures:
     """Every name that fn, the helpers it names, and the methods of the objects `also` read from globals, closures and captured objects.
 
-    `arguments` are those that fn takes as they are: functions, callable objects, Modules.
+    `arguments` are those that fn takes as they are: functions, callable objects, Modules. `called`: code that runs in every call, not in the trace, so what
+    it reads may change.
     """
-    search = _Search()
+    search = _Search(called)
     search.inside(fn, getattr(fn, "__name__", "fn"), set(), 0)
-    names = _names(fn.__code__) if isinstance(fn, types.FunctionType) else set()
+    names = search.names(fn.__code__) if isinstance(fn, types.FunctionType) else set()
     for obj in arguments:
         search.inside(obj, type(obj).__name__, names, 0)
     for obj in also:
@@ -183,15 +184,12 @@ def _is_stable(module: types.ModuleType) -> bool:
     return package in _STABLE or package in sys.stdlib_module_names
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """Globals and attributes that the code and the functions inside it name, by getattr(x, "name") too."""
-    out = set(code.co_names)
-    for c in code.co_consts:
-        if isinstance(c, types.CodeType):
-            out |= _names(c)
-        elif type(c) is str and c.isidentifier():
-            out.add(c)
-    return out
+def code_of(f: Any) -> types.CodeType | None:
+    """The code that runs when f is called, where it is Python's: of a function, a method, a partial, an object with __call__."""
+    f = getattr(f, "func", f)
+    f = getattr(f, "__func__", f if hasattr(f, "__code__") else getattr(type(f), "__call__", None))          # noqa: B004 (the function itself is wanted)
+    found = getattr(f, "__code__", None)
+    return found if isinstance(found, types.CodeType) else None
 
 
 def _static(cls: type, name: str) -> Any:
@@ -212,7 +210,8 @@ def _code_of(x: Any) -> Iterator[types.FunctionType]:
 class _Search:
     """Walks from a function through what it names. An over-approximation: a name of an attribute counts for every captured object that has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, called: Collection[types.CodeType] = ()) -> None:
+        self.called = frozenset(called)
         self.found: dict[tuple[int, str], Captured] = {}
         self.seen: set[int] = set()
         self.bound: set[tuple[int, int]] = set()        # methods and the objects they were found on
@@ -224,15 +223,34 @@ class _Search:
         self.seen.add(id(x))
         return True
 
+    def names(self, code: types.CodeType) -> set[str]:
+        """Globals and attributes that the code and the functions inside it name, by getattr(x, "name") too."""
+        out = set(code.co_names)
+        for c in code.co_consts:
+            if isinstance(c, types.CodeType):
+                out |= self.names(c) if c not in self.called else set()
+            elif type(c) is str and c.isidentifier():
+                out.add(c)
+        return out
+
+    def cells(self, code: types.CodeType) -> set[str]:
+        """The closure's names that the code and the functions inside it read."""
+        if not self.called:
+            return set(code.co_freevars)
+        import dis
+        out = {str(i.argval) for i in dis.get_instructions(code) if i.opname.endswith("DEREF")}
+        return out.union(*(self.cells(c) for c in code.co_consts if isinstance(c, types.CodeType) and c not in self.called))
+
     def function(self, fn: types.FunctionType, depth: int) -> None:
         """The globals and closure cells of a function of the user's."""
-        if not _is_users(fn) or not self._first(fn, depth):
+        if fn.__code__ in self.called or not _is_users(fn) or not self._first(fn, depth):
             return
-        names, scope = _names(fn.__code__), fn.__globals__
+        names, cells, scope = self.names(fn.__code__), self.cells(fn.__code__), fn.__globals__
         for name in sorted(names & scope.keys()):
             self.note(name, scope, name, names, depth)
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
-            self.note(name, cell, name, names, depth)
+            if name in cells:
+                self.note(name, cell, name, names, depth)
         for key in ("__defaults__", "__kwdefaults__"):
             values = getattr(fn, key)
             if values and not all(isinstance(v, _PLAIN) for v in (values.values() if isinstance(values, dict) else values)):
@@ -255,9 +273,10 @@ class _Search:
         elif isinstance(value, types.FunctionType):
             self.function(value, depth + (depth > 0))
         elif isinstance(value, types.MethodType):
-            self.attributes(value.__self__, type(value.__self__).__name__, _names(value.__func__.__code__) if isinstance(value.__func__, types.FunctionType)
-                            else set(), depth)
-            self.inside(value.__func__, path, names, depth)
+            code = value.__func__.__code__ if isinstance(value.__func__, types.FunctionType) else None
+            if code not in self.called:
+                self.attributes(value.__self__, type(value.__self__).__name__, set() if code is None else self.names(code), depth)
+                self.inside(value.__func__, path, names, depth)
         elif isinstance(value, functools.partial):
             self.inside([value.func, *value.args, *value.keywords.values()], path, names, depth)
         elif isinstance(value, type):
@@ -316,7 +335,7 @@ class _Search:
         names: set[str] = set()
         for f in functions:
             self.function(f, 0)
-            names |= _names(f.__code__)
+            names |= self.names(f.__code__)
         scope = vars(obj)
         for name in sorted(names & scope.keys()):
             if not name.startswith("__") and not isinstance(scope[name], _PLAIN) and name not in _PRIVATE:

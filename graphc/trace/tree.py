@@ -81,19 +81,33 @@ def _flatten(x: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> TreeD
     return LEAF
 
 
+def parts(value: Any, like: TreeDef) -> list[Any] | None:
+    """What a value has in the places of the children of `like`, a container; None where it is no such container. A list may stand for a tuple."""
+    assert like.kind is not None
+    if issubclass(like.kind, dict):
+        return [value[k] for k in like.keys] if isinstance(value, dict) and set(value) == set(like.keys) else None
+    if like.keys:
+        return [getattr(value, k) for k in like.keys] if type(value) is like.kind else None
+    return list(value) if isinstance(value, (tuple, list)) and len(value) == len(like.children) else None
+
+
 def paths(tree: TreeDef, root: str = "") -> list[str]:
     """How each leaf is written: `x`, `params['w']`, `batch[0]`, `cfg.lr`."""
     if tree.kind is None:
         return [root]
+    return [p for name, c in zip(places(tree, root), tree.children) for p in paths(c, name)]
+
+
+def places(tree: TreeDef, root: str = "") -> list[str]:
+    """How each child of a container is written."""
+    assert tree.kind is not None
     if issubclass(tree.kind, dict):
-        names = [f"{root}[{k!r}]" for k in tree.keys]
-    elif hasattr(tree.kind, "_fields"):
-        names = [f"{root}.{k}" for k in tree.kind._fields]
-    elif tree.keys:
-        names = [f"{root}.{k}" for k in tree.keys]
-    else:
-        names = [f"{root}[{i}]" for i in range(len(tree.children))]
-    return [p for name, c in zip(names, tree.children) for p in paths(c, name)]
+        return [f"{root}[{k!r}]" for k in tree.keys]
+    if hasattr(tree.kind, "_fields"):
+        return [f"{root}.{k}" for k in tree.kind._fields]
+    if tree.keys:
+        return [f"{root}.{k}" for k in tree.keys]
+    return [f"{root}[{i}]" for i in range(len(tree.children))]
 
 
 def map_leaves(f: Callable[..., Any], tree: Any, *others: Any, is_leaf: Callable[[Any], bool] = _never) -> Any:

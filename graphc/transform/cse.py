@@ -17,6 +17,7 @@ import numpy as np
 from ..core.dims import Dim
 from ..core.dtype import DType
 from ..core.types import TensorType, TokenType, TupleType
+from ..ir.host import Host, hosts
 from ..ir.node import NOWHERE, Graph, Info, Node, Recorder, recording
 from ..ir.text import show
 from ..ir.walk import topo
@@ -78,7 +79,9 @@ def bits_of(value: Any) -> Hashable:
     if isinstance(value, float):
         return "float", struct.pack("d", value)
     if isinstance(value, Graph):
-        return "graph", show(value, names=False, locs=False)
+        return "graph", show(value, names=False, locs=False), *hosts(value)
+    if isinstance(value, Host):
+        return "host", value
     if isinstance(value, PLAIN):
         return type(value).__name__, value
     raise TypeError(f"an attribute cannot be {value!r}")

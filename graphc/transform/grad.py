@@ -11,6 +11,7 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.record import dataclass
 from ..core.types import TensorType, TupleType
+from ..ir.host import Host
 from ..ir.node import Info, Node, recorder
 from ..ir.walk import topo
 from ..ops.leaf import zeros
@@ -102,7 +103,9 @@ def _pull(n: Node, g: Node | None, items: dict[int, Node] | None) -> tuple[Node 
     if rule == "zero":
         return (None,) * len(n.inputs)
     if rule is None:
-        raise GraphError(f"{n.op} has no derivative", op=n.op, at=_line(), fix="stop_gradient(x) where none is meant, or give the op a vjp")
+        function = n.attrs.get("function")
+        raise GraphError(f"{n.op}{f' of {function.name}' if isinstance(function, Host) else ''} has no derivative", op=n.op, at=_line(),
+                         fix="stop_gradient(x) where none is meant, or a rule of your own: gx.custom_vjp, gx.custom_jvp or gx.autograd.Function")
     whole = g if isinstance(n.type, TensorType) else tuple((items or {}).get(k) for k in range(len(n.type.items))) if isinstance(n.type, TupleType) else None
     extra = {"pullback": vjp} if n.op.engine else {}
     try:

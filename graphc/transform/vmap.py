@@ -22,13 +22,14 @@ from ..ops.branch import cond
 from ..ops.call import barrier, custom_jvp, custom_vjp, remat
 from ..ops.check import known
 from ..ops.control import scan
+from ..ops.effect import pure_callback
 from ..ops.elementwise import cast, maximum, minimum, stop_gradient
 from ..ops.leaf import input_, iota, splat
 from ..ops.loop import while_
 from ..ops.tuples import get
 from ..ops.window import fold, window
 from . import vmap_calls, vmap_control
-from .grad import _at
+from .grad import _at, _line
 from .vmap_control import Body, Results, spread, to_front
 
 ELEMENTWISE = frozenset({"unary", "binary", "compare", "select", "cast"})
@@ -185,6 +186,21 @@ def _loop(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Siz
     return tuple((get(out, index=k), True) for k in range(len(items))) if isinstance(one.type, TupleType) else get(out, index=0)
 
 
+def _callback(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Node | Results:
+    """As the user says: once for each example, or once for all, who then stand in front."""
+    method, attrs = node.attrs.get("vmap_method"), node.attrs
+    if method is None:
+        raise GraphError(f"{node.op} of {attrs['function'].name} has no batch", op=node.op, at=_line(),
+                         why="nobody knows how the function takes a batch: vmap_method is not given",
+                         fix='vmap_method="sequential", once for each example; or "expand_dims" or "broadcast_all", once for all')
+    if method == "sequential":
+        return _loop(node, inputs, moving, n)
+    operands = _spread(inputs, moving, n) if method == "broadcast_all" else tuple(
+        i if m else movement.reshape(i, shape=(1, *i.tensor.shape)) for i, m in zip(inputs, moving))
+    items = tuple([TensorType((n, *t.shape), t.dtype) for t in attrs["results"].items])
+    return node.op(*operands, **{**attrs, "results": TupleType(items)})
+
+
 def _barrier(node: Node, inputs: tuple[Node, ...], moving: tuple[bool, ...], n: Size) -> Node:
     return barrier(inputs[0] if moving[0] else spread(inputs[0], n), *inputs[1:])
 
@@ -213,7 +229,7 @@ RULES: dict[Op, Rule] = {
     movement.slice_: _shifted(lambda attrs, n: {"starts": (0, *attrs["starts"]), "stops": (n, *attrs["stops"]), "steps": (1, *attrs["steps"])}),
     movement.pad: _shifted(lambda attrs, n: {"lo": (0, *attrs["lo"]), "hi": (0, *attrs["hi"]), "value": attrs["value"]}),
     index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
-    barrier: _barrier, linalg.solve: _system, linalg.triangular_solve: _system,
+    barrier: _barrier, pure_callback: _callback, linalg.solve: _system, linalg.triangular_solve: _system,
     **dict.fromkeys((linalg.cholesky, linalg.lu, spectral.qr, spectral.eigh, spectral.svd, spectral.pinv), _all),
 }
 BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, while_: vmap_control.while_loop,

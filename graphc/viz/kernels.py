@@ -12,7 +12,7 @@ from ..core.record import replace
 from ..ir.node import Graph, Node
 from ..ir.op import REGISTRY
 from ..ir.walk import topo
-from ..loop.ir import Accum, Barrier, Branch, Launch, Load, Loop, Plan, Ref, Region, Steps, Store, expressions, walk
+from ..loop.ir import Accum, Barrier, Branch, Extern, Launch, Load, Loop, Plan, Ref, Region, Steps, Store, expressions, walk
 from .label import LONG, SHORT, nbytes_text, plain
 from .lanes import assign_lanes
 from .picture import Box, Picture, Row, Shape, Sketch, align, lane_link, shrink, size, summaries
@@ -83,6 +83,8 @@ class _Drawing:
                     inner = self.sketch.frame(frame or self.root("forward"), f"branch {k} of {len(step.bodies)}", "body", tag=f"branch{self.branches}_{k}",
                                               tip=(f"only where {self.word(step.index.region)} is {k}",))
                     self.plan(body, inner)
+            elif isinstance(step, Extern):
+                self.host(step, frame)
             else:
                 self.launch(step, frame)
 
@@ -140,6 +142,21 @@ class _Drawing:
         self.noted[key] = tuple((plain(name), "line") for name in named[:1])
         self.sketch.add(Box(key, frame, tuple(rows), "op", paint, tip))
 
+    def host(self, step: Extern, frame: str) -> None:
+        """A function of Python's: a box between what it reads and what it writes."""
+        self.count += 1
+        key, given, made = f"k{self.count}", step.args[:step.reads], step.args[step.reads:]
+        nodes = [n for ref in made for n in self.nodes.get(ref.region.name, ())]
+        phase = next((p for p in PHASES if any(self.phase.get(n) == p for n in nodes)), "forward")
+        self.lane[key] = phase
+        for ref, dtype in zip(given, step.dtypes):
+            if ref.region.where != "scalar":
+                self.link(ref, key, str(dtype), phase)
+        for ref in made:
+            self.last[ref.region.name] = key
+        rows: tuple[Row, ...] = ((f"{self.count}  {plain(step.name)}", "head"), ("in Python", "note"))
+        self.sketch.add(Box(key, frame or self.sketch.inner(self.root(phase), ()), rows, "op", "effect", (f"{step.name}: a function of Python's",)))
+
     def word(self, region: Region) -> str:
         return plain(self.names.get(region.name, region.name), LONG)
 
@@ -190,7 +207,7 @@ def times(loop: Loop) -> str:
     return "while it holds" if loop.go is not None else f"up to {loop.count} times" if loop.limit is not None else f"{loop.count} times"
 
 
-def _steps(plan: Plan) -> Iterator[Launch | Loop | Branch]:
+def _steps(plan: Plan) -> Iterator[Launch | Loop | Branch | Extern]:
     if isinstance(plan, Steps):
         for p in plan.body:
             yield from _steps(p)

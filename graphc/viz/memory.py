@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.compat import assert_never
-from ..loop.ir import Barrier, Branch, Launch, Loop, Plan, Steps
+from ..loop.ir import Barrier, Branch, Extern, Launch, Loop, Plan, Steps
 from .kernels import names_of_regions, times
 from .label import nbytes_text, plain
 from .picture import Box, Picture, Row
@@ -63,7 +63,7 @@ def _text(key: str, x: float, y: float, width: float, rows: tuple[Row, ...]) -> 
 def _steps(plan: Plan) -> list[Plan]:
     match plan:
         case Steps(body): return [q for p in body for q in _steps(p)]
-        case Launch() | Loop() | Branch() | Barrier(): return [plan]
+        case Launch() | Loop() | Branch() | Barrier() | Extern(): return [plan]
         case _: assert_never(plan)
 
 
@@ -72,6 +72,7 @@ def _name(plan: Plan, k: int) -> str:
     step = steps[k] if k < len(steps) else None
     match step:
         case Launch(kernel): return kernel.name
+        case Extern(name): return name
         case Loop(): return times(step)
         case Branch(_, bodies): return f"one of {len(bodies)}"
         case _: return "barrier"
