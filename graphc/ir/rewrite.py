@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..core.compat import assert_never
-from ..core.dtype import DType, bool_, f64
+from ..core.dtype import DType, bool_, f64, i64
 from ..core.record import dataclass, field
 from .node import NOWHERE, Graph, Node, Recorder, recording
 from .op import REGISTRY, Op
@@ -246,7 +246,7 @@ NASTY = (0.0, -0.0, 1.0, -1.0, 2.5, -0.75, np.inf, -np.inf, np.nan, 5e-324, 1e30
 def smallest_example(pattern: P, dtype: DType | None = None) -> tuple[Graph, list[np.ndarray[Any, Any]]]:
     """A graph of exactly the pattern's form, and values for its inputs: zeros of both signs, infinities, NaN and a denormal among them.
 
-    dtype, if given, takes the place of f64 in the holes.
+    dtype, if given, takes the place of f64 and i64 in the holes.
     """
     leaves: dict[str, Node] = {}
     feeds: list[np.ndarray[Any, Any]] = []
@@ -255,7 +255,7 @@ def smallest_example(pattern: P, dtype: DType | None = None) -> tuple[Graph, lis
         match p:
             case Hole(name, shape, own):
                 if name not in leaves:
-                    t = dtype if dtype is not None and own is f64 else own
+                    t = dtype if dtype is not None and own in (f64, i64) else own
                     leaves[name] = REGISTRY["input"](name=name, shape=shape, dtype=t)
                     feeds.append(_nasty(shape, t, len(feeds)))
                 return leaves[name]
@@ -280,6 +280,8 @@ def _nasty(shape: tuple[int, ...], dtype: DType, turn: int) -> np.ndarray[Any, A
     if dtype is bool_:
         return np.asarray([k % 3 != turn % 3 for k in range(n)]).reshape(shape)
     if not dtype.is_float:
-        values = [float(k % 7 - (2 if dtype.kind == "int" else 0)) for k in range(turn, n + turn)]
+        edge = np.iinfo(dtype.numpy)
+        whole = (0, 1, edge.max, edge.min, 3, 2, edge.max - 1) if dtype.kind == "uint" else (-2, -1, 0, 1, 2, 3, 4, edge.min, edge.max)
+        return np.asarray([whole[(k + turn) % len(whole)] for k in range(n)], dtype.numpy).reshape(shape)
     with np.errstate(all="ignore"):
         return np.asarray(values, np.float64).astype(dtype.numpy).reshape(shape)

@@ -78,7 +78,7 @@ ARITHMETIC = (
     Rule(P(pow_, (x, two)), lambda x: mul(x, x), "x ** 2 → x * x   (rounded once, which a power at best is)"),
     Rule(P(pow_, (x, one)), keeps(), "x ** 1 → x"),
     Rule(P(pow_, (x, minus_one)), lambda x: div(splat(1.0, x), x), "x ** -1 → 1 / x"),
-    Rule(P(abs_, (P(neg, (x,)),)), lambda x: abs_(x), "|-x| → |x|"),
+    Rule(P(abs_, (P(neg, (x,)),)), lambda x: abs_(x) if x.tensor.dtype.kind != "uint" else None, "|-x| → |x|   but for unsigned x"),
     Rule(P(abs_, (P(abs_, (x,), name="a"),)), keeps("a"), "||x|| → |x|"),
     Rule(P(maximum, (x, x)), keeps(), "max(x, x) → x"),
     Rule(P(minimum, (x, x)), keeps(), "min(x, x) → x"),

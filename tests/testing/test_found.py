@@ -18,6 +18,12 @@ FOUND = {
           %2: f32[] = reduce_sum(%1) {axes=(0, 1, 2, 3)}
           return %2
         }""",
+    "the absolute value of an unsigned number that was negated": """
+        graph shrunk(%x: u8[1]) {
+          %1: u8[1] = neg(%x)
+          %2: u8[1] = abs(%1)
+          return %2
+        }""",
 }
 
 
