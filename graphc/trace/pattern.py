@@ -18,6 +18,7 @@ from ..ops import index
 from ..ops.leaf import const, splat
 from ..ops.movement import broadcast, reshape
 from ..transform.coloring import Coloring, Mode, colored
+from ..transform.reads import distinct
 from .apply import apply_graph
 from .broadcast import as_tensor
 from .tensor import Tensor
@@ -54,8 +55,7 @@ class Pattern:
         keys = r.astype(np.int64) * max(n, 1) + c.astype(np.int64)
         if symmetric:
             keys = np.concatenate([keys, c.astype(np.int64) * max(n, 1) + r.astype(np.int64)])
-        keys = np.unique(keys)
-        self.rows, self.cols = np.divmod(keys, max(n, 1))
+        self.rows, self.cols = np.divmod(distinct(keys), max(n, 1))
         self.rows.flags.writeable = self.cols.flags.writeable = False
         self.shape, self.symmetric = (m, n), symmetric
         self._colorings: dict[str, Coloring] = {}

@@ -81,7 +81,7 @@ def pooled(parts: Sequence[Reads]) -> tuple[list[Array], Table]:
 def union(rows: Array, sets: Array, shape: tuple[int, ...], table: Table) -> Reads:
     """Element r of a tensor of that shape, counted row by row, depends on what is in sets[k] for every k with rows[k] = r."""
     count, n, size = table.count, max(table.n, 1), math.prod(shape)
-    rows, sets = np.divmod(_distinct(rows.ravel() * count + sets.ravel()), count)
+    rows, sets = np.divmod(distinct(rows.ravel() * count + sets.ravel()), count)
     many = table.sizes[sets]
     total = int(many.sum())
     if total > MOST:
@@ -89,14 +89,14 @@ def union(rows: Array, sets: Array, shape: tuple[int, ...], table: Table) -> Rea
                          why=f"the pattern of derivatives is followed up to {MOST:,} of them",
                          fix="gx.jvp, gx.vjp or gx.hvp, which need no pattern; where a known one is sparse, pattern=")
     at = np.repeat(table.starts[sets] + many - np.cumsum(many), many) + np.arange(total)
-    rows, members = np.divmod(_distinct(np.repeat(rows, many) * n + table.members[at]), n)
+    rows, members = np.divmod(distinct(np.repeat(rows, many) * n + table.members[at]), n)
     starts = np.zeros(size + 2, np.int64)
     np.cumsum(np.bincount(rows, minlength=size), out=starts[2:])
     return Reads(np.arange(1, size + 1).reshape(shape), Table(starts, members, table.n))
 
 
-def _distinct(keys: Array) -> Array:
-    """Each key once, in rising order."""
+def distinct(keys: Array) -> Array:
+    """Each key once, in rising order; the array given is sorted. (NumPy's `unique` hashes, which takes five times as long.)"""
     keys.sort()
     return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
 
