@@ -45,6 +45,14 @@ VALUES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
     "sigmoid at the ends": (gx.sigmoid, (of(1e4, -1e4, -700.0),), of(1.0, 0.0, np.exp(-700.0))),
     "norm of 0": (lambda x: gx.linalg.vector_norm(x), (np.zeros(3),), 0.0),
     "floor_divide of negatives": (lambda a, b: a // b, (np.array([-7, 7, -7]), np.array([2, -2, -2])), np.array([-4, -4, 3])),
+    "sinh and cosh beyond e^x": (lambda x: gx.sinh(x) * 0.25 + gx.cosh(-x) * 0.25, (of(710.0),), of(0.5 * np.cosh(710.0))),
+    "acosh below 1": (gx.acosh, (of(0.5, -1e4, -1e300, -inf),), of(nan, nan, nan, nan)),
+    "remainder of a large quotient": (gx.remainder, (of(1e30, -1e300, 1e308, 5e307), of(3.0, 7.0, 3e-300, -1e-299)),
+                                      np.mod(of(1e30, -1e300, 1e308, 5e307), of(3.0, 7.0, 3e-300, -1e-299))),
+    "remainder of a large quotient, f32": (gx.remainder, (of(1e10, 3e38, 1e38, dtype=np.float32), of(3.0, -0.7, 1e-37, dtype=np.float32)),
+                                           np.mod(of(1e10, 3e38, 1e38, dtype=np.float32), of(3.0, -0.7, 1e-37, dtype=np.float32))),
+    "powers of integers wrap": (gx.pow, (np.array([3, 5, -2, -1, -1], np.int8), np.array([64, 127, 7, -128, -127], np.int8)),
+                                np.array([1, 5**127 % 256 - 256, -128, 1, -1], np.int8)),
     "remainder of negatives": (lambda a, b: a % b, (np.array([-7, 7, -7]), np.array([2, -2, -2])), np.array([1, -1, -1])),
 }
 SLOPES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
@@ -89,6 +97,22 @@ def test_value(name: str, how: str) -> None:
 def test_slope(name: str, how: str) -> None:
     f, arguments, want = SLOPES[name]
     same(HOW[how](slope(f))(*arguments), want)
+
+
+CURVATURES: dict[str, tuple[Callable[[Any], Any], float, float]] = {       # of smooth functions where their formulas turn: f, x, f''(x)
+    "softplus": (gx.softplus, 0.0, 0.25), "logsigmoid": (nn.functional.logsigmoid, 0.0, -0.25),
+    "log(1 + exp(x))": (lambda x: gx.log(1 + gx.exp(x)), 0.0, 0.25), "log(1 - sigmoid(x))": (lambda x: gx.log(1 - gx.sigmoid(x)), 0.0, -0.25),
+    "logaddexp": (lambda x: gx.logaddexp(x, 2.0), 2.0, 0.25), "log(exp(x) + exp(2 x))": (lambda x: gx.log(gx.exp(x) + gx.exp(2 * x)), 0.0, 0.25),
+    "hypot of equals": (lambda x: gx.hypot(x, 1.0), -1.0, 8**-0.5), "hypot with 0": (lambda x: gx.hypot(x, 2.0), 0.0, 0.5), "asinh": (gx.asinh, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("name", CURVATURES)
+def test_curvature(name: str, how: str) -> None:
+    f, x, want = CURVATURES[name]
+    for twice in (gx.grad(gx.grad(f)), gx.jacfwd(gx.grad(f)), gx.jacfwd(gx.jacfwd(f))):
+        same(HOW[how](lambda x, twice=twice: twice(x))(np.array(x)), want)
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -6,7 +6,8 @@ from typing import Any
 from ..ops import elementwise as ops
 from ..trace.broadcast import as_tensor, unary
 from ..trace.tensor import Tensor
-from .elementwise import expm1, logaddexp, ndtr, where
+from .dtypes import floating
+from .elementwise import exp, expm1, log1p, ndtr, where
 
 
 def relu(x: Any, /) -> Tensor:
@@ -21,9 +22,10 @@ def sigmoid(x: Any, /) -> Tensor:
 
 
 def softplus(x: Any, /) -> Tensor:
-    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), exact at both ends."""
-    x = as_tensor(x)
-    return logaddexp(x, 0.0)
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), exact at both ends. Its derivatives are right at 0, too, in every order."""
+    x = floating(x)
+    positive = x > 0
+    return where(positive, x, 0.0) + log1p(exp(where(positive, -x, x)))
 
 
 def silu(x: Any, /) -> Tensor:

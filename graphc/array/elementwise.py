@@ -61,6 +61,8 @@ def pow(x: Any, y: Any, /) -> Tensor:
     Of integers to a negative integer the result is that of the real numbers, rounded toward 0; 0 to a negative integer is 0. Integers wrap.
     """
     if isinstance(y, (int, float)) and not isinstance(y, bool) and isinstance(x, Tensor):
+        if isinstance(y, int) and y > 16 and x.dtype.is_integer:
+            return _integer_power(x, y)
         if float(y).is_integer() and 0 <= y <= 16 and (x.dtype.is_float or isinstance(y, int)):
             return _integer_power(x, int(y))
         if x.dtype.is_float and y == 0.5:
@@ -94,16 +96,15 @@ def _integer_power(x: Tensor, n: int) -> Tensor:
 
 
 def _integer_powers(x: Tensor, y: Tensor) -> Tensor:
-    """x**y of integers: by the bits of y, of which six are enough, for what is to the power of 64 is 0, 1, -1 or has wrapped."""
-    n = abs(y)
-    n = where(n > 63, n % 2 + 62, n)                    # the parity decides the sign
-    out, power = None, x
-    for k in range(6):
+    """x**y of integers: x, x**2, x**4, ... multiplied where y has that bit. The result wraps, so that every bit has a say: 3**64 is 1 in eight bits."""
+    signed = y.dtype.kind == "int"
+    n, out, power = abs(y), None, x
+    for k in range(y.dtype.bits - signed):
         factor = where(n >> k & 1 == 1, power, 1)
         out = factor if out is None else out * factor
         power = power * power
     assert out is not None
-    return out if y.dtype.kind == "uint" else where((y < 0) & (abs(x) != 1), 0, out)
+    return where((y < 0) & (abs(x) != 1), 0, out) if signed else out
 
 
 def positive(x: Any, /) -> Tensor:
@@ -233,10 +234,14 @@ def ndtr(x: Any, /) -> Tensor:
 
 
 def logaddexp(x: Any, y: Any, /) -> Tensor:
-    """log(exp(x) + exp(y)) without overflow: max + log1p(exp(-|x - y|)), and equal infinities give themselves."""
+    """log(exp(x) + exp(y)) without overflow: max + log1p(exp(-|x - y|)), and equal infinities give themselves.
+
+    Its derivatives are right where x = y, too, in every order: each branch has them.
+    """
     a, b = unify("logaddexp", [x, y])
-    d = where(a == b, 0.0, a - b)                       # inf - inf is no number
-    return maximum(a, b) + log1p(exp(-abs(d)))
+    below = a < b
+    d = where((a == b) & ~unary(ops.isfinite, a), 0.0, where(below, a - b, b - a))      # inf - inf is no number
+    return where(below, b, a) + log1p(exp(d))
 
 
 # ---- rounding -----------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ..trace.broadcast import as_tensor, cast, full, lift, result_dtype, unary, 
 from ..trace.tensor import Tensor
 from .dtypes import floating
 from .elementwise import abs as abs_
-from .elementwise import maximum, minimum, sqrt, where
+from .elementwise import sqrt, where
 
 
 def isnan(x: Any, /) -> Tensor:
@@ -77,9 +77,10 @@ def _place(x: Tensor) -> Tensor:
 
 
 def hypot(x: Any, y: Any, /) -> Tensor:
-    """sqrt(x^2 + y^2) without overflow: m sqrt(1 + (n / m)^2), m the larger and n the smaller of |x| and |y|. Infinite if either is, NaN or not."""
+    """sqrt(x^2 + y^2) without overflow: m sqrt(1 + (n / m)^2), m = |x| or |y|, whichever is larger, and n the other number. Infinite if either is, NaN or not."""
     x, y = _pair("hypot", x, y)
-    m, n = maximum(abs_(x), abs_(y)), minimum(abs_(x), abs_(y))
+    below = abs_(x) < abs_(y)
+    m, n = abs_(where(below, y, x)), where(below, x, y)  # n keeps its sign, so that its square is smooth at 0
     r = n / where((m == 0) | isinf(m), 1.0, m)
     return where(isinf(x) | isinf(y), float("inf"), m * sqrt(r * r + 1.0))
 

@@ -13,15 +13,17 @@ from .floats import signbit
 
 
 def sinh(x: Any, /) -> Tensor:
-    """(e^x - e^-x) / 2, from expm1 so that it is exact near 0."""
-    x = as_tensor(x)
-    return (expm1(x) - expm1(-x)) * 0.5
+    """(e^x - e^-x) / 2 = 2 sinh(x / 2) cosh(x / 2), which overflows where sinh does; from expm1, so that it is exact near 0."""
+    x = floating(x)
+    a, b = expm1(x * 0.5), expm1(x * -0.5)
+    return (a - b) * ((a + b) * 0.5 + 1.0)
 
 
 def cosh(x: Any, /) -> Tensor:
-    """(e^x + e^-x) / 2."""
-    x = as_tensor(x)
-    return (exp(x) + exp(-x)) * 0.5
+    """(e^x + e^-x) / 2, of the squares of e^(x/2) and e^(-x/2): it overflows where cosh does, and not where e^x does."""
+    x = floating(x)
+    a, b = exp(x * 0.5), exp(x * -0.5)
+    return a * 0.5 * a + b * 0.5 * b
 
 
 def tanh(x: Any, /) -> Tensor:
@@ -45,7 +47,7 @@ def acosh(x: Any, /) -> Tensor:
     x = floating(x)
     large = x > _LARGE
     t = where(large, 1.0, x - 1.0)
-    return where(large, log(x) + math.log(2.0), log1p(t + sqrt(t * (t + 2.0))))
+    return where(x < 1, math.nan, where(large, log(x) + math.log(2.0), log1p(t + sqrt(t * (t + 2.0)))))
 
 
 def atanh(x: Any, /) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.dtype import DType, bool_, i64, u32, u64
+from ..core.dtype import DType, bool_, f32, f64, i64, u32, u64
 from ..loop import math
 from ..loop.ir import Bin, Bitcast, Call, Cast, Expr, Int, Lit, Select, Un, dtype_of
 from ..ops.random import MULTIPLIERS, ROUNDS, WEYL
@@ -57,12 +57,39 @@ def _mod(a: Expr, b: Expr) -> Expr:
 def _quotient(a: Expr, b: Expr) -> tuple[Expr, Expr, Expr]:
     """floor(a / b), the remainder a - q * b, and whether a / b was rounded up to an integer, so that q is one too many.
 
-    The remainder is rounded once, so it is exact while |a / b| < 2**24 (2**53). Of a / inf it is a, where q * b would be 0 * inf.
+    The remainder is rounded once, so it is exact while |a / b| < 2**24 (2**53); beyond that it is found in steps. Of a / inf it is a, where q * b would be
+    0 * inf.
     """
     o = zero(b)
+    d = dtype_of(a)
     q = Un("floor", Bin("/", a, b))
     r = Select(Bin("==", q, o), a, Call("fma", (Un("neg", q), b, a)))
+    r = Call("rare", (_far_remainder(a, b), r, Bin("<", number(2.0 ** (24 if d is f32 else 53), d), Un("abs", q))))
     return q, r, Bin("and", Bin("!=", r, o), Bin("!=", Bin("<", r, o), Bin("<", b, o)))
+
+
+def _far_remainder(a: Expr, b: Expr) -> Expr:
+    """The remainder of a large quotient: a - b trunc(a / b), again and again. Each difference is exact, and has 53 bits less to go. NaN of an infinite a.
+
+    f32 is computed in f64, where no quotient overflows; of f64 the remainders by b 2**1080 and b 2**540 are taken first, as far as those are numbers.
+    """
+    def step(r: Expr, b: Expr) -> Expr:
+        return Call("fma", (Un("neg", Un("trunc", Bin("/", r, b))), b, r))
+
+    if dtype_of(a) is f32:
+        x, y = Cast(a, f64), Cast(b, f64)
+        for _ in range(6):                              # the largest over the least number is 2**277
+            x = step(x, y)
+        return Cast(x, f32)
+    r, size = a, Un("abs", a)
+    large = number(2.0 ** 540, f64)
+    larger = Bin("*", b, large)
+    for y, steps in ((Bin("*", larger, large), 20), (larger, 11), (b, 11)):         # the largest over the least number is 2**2098
+        s = r
+        for _ in range(steps):
+            s = step(s, y)
+        r = Select(Bin("<=", Un("abs", y), size), s, r)
+    return r
 
 
 def _odd_signs(r: Expr, b: Expr) -> Expr:

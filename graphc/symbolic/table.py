@@ -19,21 +19,6 @@ def xp() -> Any:
     return functions.namespace
 
 
-def _asinh(x: Any) -> Any:
-    """sign(x) log(|x| + √(x² + 1)), by log1p so that it is exact near 0."""
-    a = xp().abs(x)
-    return xp().sign(x) * xp().log1p(a + a * a / (1.0 + xp().sqrt(a * a + 1.0)))
-
-
-def _acosh(x: Any) -> Any:
-    t = x - 1.0
-    return xp().log1p(t + xp().sqrt(t * (t + 2.0)))
-
-
-def _atanh(x: Any) -> Any:
-    return (xp().log1p(x) - xp().log1p(-x)) * 0.5
-
-
 def _heaviside(x: Any, at_zero: Any = 0.5) -> Any:
     return xp().where(x > 0, 1.0, xp().where(x < 0, 0.0, at_zero))
 
@@ -62,11 +47,11 @@ SMOOTH: dict[Any, Fn] = {
     sympy.sin: _named("sin"), sympy.cos: _named("cos"), sympy.atan: _named("atan"), sympy.tanh: _named("tanh"), sympy.erf: _named("erf"),
     sympy.sinc: _sinc, sympy.Abs: _named("abs"), sympy.sign: _named("sign"), sympy.floor: _named("floor"), sympy.ceiling: _named("ceil"),
     sympy.frac: lambda x: x - xp().floor(x), sympy.Heaviside: _heaviside, sympy.Max: _fold("maximum"), sympy.Min: _fold("minimum"),
-    sympy.asinh: _asinh, sympy.re: lambda x: x, sympy.conjugate: lambda x: x,
+    sympy.asinh: _named("asinh"), sympy.re: lambda x: x, sympy.conjugate: lambda x: x,
 }
 RISKY: dict[Any, Fn] = {
     sympy.exp: _named("exp"), sympy.log: _named("log"), sympy.tan: _named("tan"), sympy.asin: _named("asin"), sympy.acos: _named("acos"),
-    sympy.atan2: _named("atan2"), sympy.sinh: _named("sinh"), sympy.cosh: _named("cosh"), sympy.acosh: _acosh, sympy.atanh: _atanh,
+    sympy.atan2: _named("atan2"), sympy.sinh: _named("sinh"), sympy.cosh: _named("cosh"), sympy.acosh: _named("acosh"), sympy.atanh: _named("atanh"),
     sympy.Mod: _named("remainder"),
     sympy.sec: lambda x: 1.0 / xp().cos(x), sympy.csc: lambda x: 1.0 / xp().sin(x), sympy.cot: lambda x: 1.0 / xp().tan(x),
     sympy.sech: lambda x: 1.0 / xp().cosh(x), sympy.csch: lambda x: 1.0 / xp().sinh(x), sympy.coth: lambda x: 1.0 / xp().tanh(x),

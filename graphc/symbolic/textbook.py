@@ -14,7 +14,7 @@ from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
 from ..ops import elementwise as ops
-from ..ops.elementwise import abs_, add, div, eq, exp, isfinite, le, log, log1p, lt, maximum, mul, neg, stop_gradient, sub, where
+from ..ops.elementwise import add, div, eq, exp, isfinite, le, log, log1p, lt, mul, neg, stop_gradient, sub, where
 from ..ops.leaf import const, splat
 from ..ops.movement import broadcast, permute, reshape
 from ..ops.reduce import reduce_max, reduce_sum
@@ -73,14 +73,13 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
 
 
 def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
-    """log(sum(exp(x - m))) + m, and max(x, 0) + log1p(exp(-|x|))."""
+    """log(sum(exp(x - m))) + m, and max(x, 0) + log1p(exp(-|x|)), where max and |x| are choices."""
     a, b = n.inputs
-    if a.op is maximum and b.op is log1p and _is(a.inputs[1], 0.0):
-        d = b.inputs[0]
-        for op in (exp, neg, abs_):
-            d = d.inputs[0] if d.op is op else n
-        if d.op is where and d.inputs[2].op is sub and d.inputs[2].inputs[0] is a.inputs[0]:
-            return softplus(done[a.inputs[0]])
+    if a.op is where and b.op is log1p and b.inputs[0].op is exp and _is(a.inputs[2], 0.0):
+        (positive, x, _), d = a.inputs, b.inputs[0].inputs[0]
+        if d.op is where and d.inputs[0] is positive and positive.op is lt and _is(positive.inputs[0], 0.0) and positive.inputs[1] is x \
+                and d.inputs[1].op is neg and d.inputs[1].inputs[0] is x and d.inputs[2] is x:
+            return softplus(done[x])
     for left, right in ((a, b), (b, a)):
         inner = _log_of(left)
         if inner.op is log and (total := _bare(inner.inputs[0])).op is reduce_sum and (e := _exp_shifted(total.inputs[0])):

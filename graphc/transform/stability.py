@@ -22,7 +22,28 @@ from ..ir.op import Op
 from ..ir.rewrite import Env, Hole, P, Rule, Splat, could_match, match, rewrite
 from ..ir.walk import all_nodes, frontier, topo
 from ..ops.contract import free_axes
-from ..ops.elementwise import abs_, add, div, eq, exp, expm1, isfinite, log, log1p, lt, maximum, mul, neg, sigmoid, sqrt, stop_gradient, sub, tanh, where
+from ..ops.elementwise import (
+    abs_,
+    add,
+    and_,
+    div,
+    eq,
+    exp,
+    expm1,
+    isfinite,
+    log,
+    log1p,
+    lt,
+    mul,
+    neg,
+    not_,
+    sigmoid,
+    sqrt,
+    stop_gradient,
+    sub,
+    tanh,
+    where,
+)
 from ..ops.index import take, take_along
 from ..ops.leaf import splat
 from ..ops.movement import broadcast, flip, permute, reshape, slice_
@@ -148,6 +169,10 @@ def _is_bounded(a: Node) -> bool:
     """exp(a) cannot overflow, as whoever wrote it has seen to."""
     if a.op is neg:
         return a.inputs[0].op is abs_
+    if a.op is where and a.inputs[0].op is lt:          # where(0 < x, -x, x)
+        (least, x), minus = a.inputs[0].inputs, a.inputs[1]
+        if a.inputs[2] is x and (x in minus.inputs[:1] if minus.op is neg else x.op is neg and x.inputs[0] is minus):
+            return _repeated(least)[0].op.name == "const"
     if a.op.name in ("where", "minimum"):
         return any(i.op.name == "const" for i in a.inputs)
     return a.op.name == "const" or (a.op is sub and _repeated(a.inputs[1])[0].op is reduce_max)
@@ -172,8 +197,9 @@ def _lowered(a: Node, axes: Sequence[int]) -> Node:
 
 
 def _softplus(a: Node) -> Node:
-    """log(1 + exp(a))."""
-    return maximum(a, splat(0.0, a)) + log1p(exp(-abs_(a)))
+    """log(1 + exp(a)). (Not max and |a|: where those turn, this does not, and both branches have its derivatives of every order.)"""
+    positive = lt(splat(0.0, a), a)
+    return where(positive, a, splat(0.0, a)) + log1p(exp(where(positive, -a, a)))
 
 
 def _negated(a: Node) -> Node:
@@ -296,8 +322,9 @@ def _exp(a: P | Hole) -> P:
 
 def _log_sum_two(x: Node, y: Node) -> Node:
     """log(exp(a) + exp(b)); equal infinities give themselves."""
-    d = where(eq(x, y), splat(0.0, x), x - y)
-    return maximum(x, y) + log1p(exp(-abs_(d)))
+    below = lt(x, y)
+    d = where(and_(eq(x, y), not_(isfinite(x))), splat(0.0, x), where(below, x - y, y - x))
+    return where(below, y, x) + log1p(exp(d))
 
 
 def _log1mexp(x: Node) -> Node:
