@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.dims import Size
-from ..core.errors import GraphError
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..ops import contract as ops
 from ..trace.apply import apply
@@ -38,6 +38,9 @@ def einsum(subscripts: str, /, *tensors: Any, optimize: Any = "auto") -> Tensor:
     >>> gx.einsum("i,ij,j->", gx.tensor([1.0, 2.0]), gx.eye(2), gx.tensor([3.0, 4.0]))
     tensor(11.)
     """
+    if not isinstance(subscripts, str):
+        raise GraphTypeError(f"einsum takes a string of letters first, got a {type(subscripts).__name__}", op="einsum", at=user_loc(),
+                             fix='einsum("bij,bjk->bik", x, y)')
     xs = [as_tensor(x) for x in tensors]
     xs, terms, out = _read(subscripts, xs)
     pairs = [_alone(x, term, [*(t for k, t in enumerate(terms) if k != at), out]) for at, (x, term) in enumerate(zip(xs, terms))]

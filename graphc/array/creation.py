@@ -59,7 +59,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A Tensor with a copy of what another array library holds in this machine's memory."""
     check_device(device)
-    return asarray(x if isinstance(x, Tensor) else np.from_dlpack(x), copy=copy or None)
+    return asarray(x if isinstance(x, Tensor) else np.from_dlpack(x), copy=copy)
 
 
 def from_numpy(array: Any) -> Tensor:
@@ -140,7 +140,9 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
         raise GraphError("arange with a traced bound has a size that depends on data", at=user_loc(), fix="a Python number")
     start, stop, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, stop, step))
     whole = all(isinstance(v, int) for v in (start, stop, step))
-    if whole and step and _dtype(dtype, i64).is_integer:            # counted where it is used: no array of constants
+    if step == 0:
+        raise GraphError(f"arange from {start} to {stop} in steps of 0", op="arange", at=user_loc())
+    if whole and _dtype(dtype, i64).is_integer:            # counted where it is used: no array of constants
         count = iota((len(range(start, stop, step)),), dtype=_dtype(dtype, i64))
         count = count if step == 1 else count * step
         return count if start == 0 else count + start
@@ -150,6 +152,7 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
     """num numbers at equal distances from start to stop."""
     check_device(device)
+    (num,) = as_shape(num)
     return from_array(np.linspace(start, stop, num, endpoint=endpoint), _dtype(dtype, f32))
 
 

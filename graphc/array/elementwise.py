@@ -304,7 +304,10 @@ def minimum(x: Any, y: Any, /) -> Tensor:
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
-    """x within [min, max]; the gradient is 1 inside and at the edges, 0 beyond; NaN stays, and a bound that is NaN gives NaN."""
+    """x within [min, max]; the gradient is 1 inside and at the edges, 0 beyond; NaN stays, and a bound that is NaN gives NaN.
+
+    The dtype stays that of x, unless x is of integers and a bound is not.
+    """
     x = as_tensor(x)
     if min is not None:
         x = where(_beyond(x < min, min), _like(min, x), x)
@@ -322,6 +325,6 @@ def _beyond(out: Tensor, bound: Any) -> Tensor:
 
 
 def _like(bound: Any, x: Tensor) -> Any:
-    """A bound in the dtype of x: clipping never changes the dtype."""
+    """A bound in the dtype of x, where that holds fractions or the bound has none."""
     bound = lift(bound)
-    return cast(bound, x.dtype) if isinstance(bound, Tensor) else bound
+    return cast(bound, x.dtype) if isinstance(bound, Tensor) and (x.dtype.is_inexact or not bound.dtype.is_inexact) else bound

@@ -22,7 +22,7 @@ from ..trace.broadcast import as_tensor, axis_index, broadcast_shapes, broadcast
 from ..trace.tape import current
 from ..trace.tensor import Tensor
 from .elementwise import where
-from .manipulation import flip, permute_dims, reshape
+from .manipulation import flip, narrow, permute_dims, reshape
 
 
 def _checked(i: Tensor, size: Any, wrap: bool) -> Tensor:
@@ -31,6 +31,8 @@ def _checked(i: Tensor, size: Any, wrap: bool) -> Tensor:
         raise GraphError(f"an index is an integer tensor, got {i.type}", at=user_loc(), fix=".astype(gx.int64)")
     if wrap and i.dtype.kind == "int":
         n: Any = size
+        if i.dtype is not i64 and (isinstance(size, Dim) or size >> i.dtype.bits - 1):
+            i = cast(i, i64)                            # its dtype does not hold the size
         if isinstance(size, Dim):
             from .creation import iota
             from .statistics import max as max_
@@ -113,13 +115,26 @@ def _writer(family: str, mode: str) -> Op:
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """x[key], as in NumPy: integer tensors of one key broadcast, and masks stand for the places where they are true."""
+    """x[key], as in NumPy: integer tensors of one key broadcast, and masks stand for the places where they are true. x[True] is x[None]."""
+    if _is_truth(key):
+        return narrow(getitem(x, None), 0, 0, int(_truth(key)))
     parts = index_parts(x, key)
     out, _ = sliced(x, parts)
     if not any(isinstance(p, Tensor) for p in parts):
         return out
     g = gathering(out, parts)
     return apply(ops.take, g.rows, g.index, axis=g.axis)
+
+
+def _is_truth(key: Any) -> bool:
+    """A bool, or a mask without axes, as the whole key: it adds an axis, of size 1 or 0."""
+    return isinstance(key, (bool, np.bool_)) or (_is_mask(key) and key.ndim == 0)
+
+
+def _truth(key: Any) -> bool:
+    if isinstance(key, Tensor) and current.tracer is not None:
+        raise _data_dependent(key)
+    return bool(key)
 
 
 def index_parts(x: Tensor, key: Any) -> list[Any]:
@@ -143,23 +158,27 @@ def _is_mask(p: Any) -> bool:
 def _places(x: Tensor, mask: Any, axis: int) -> list[Tensor]:
     """The indices of what a mask holds, for each of its axes."""
     if mask.ndim == 0:
-        raise GraphError("indexing with a bool", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
+        raise GraphError("indexing with a bool among other indices", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
     if tuple(mask.shape) != x.shape[axis:axis + mask.ndim]:
         shape = ",".join(map(str, mask.shape))
         raise GraphError(f"a mask bool[{shape}] for axes {axis}..{axis + mask.ndim - 1} of {x.type}", op="getitem", at=user_loc(), why="a mask has their shape")
     if isinstance(mask, Tensor):
         if current.tracer is not None:
-            raise GraphError(f"indexing with the mask {mask.type} gives a size that depends on data", op="getitem", at=user_loc(),
-                             why="sizes are fixed when the function is traced", fix="gx.where(mask, x, 0) keeps the shape, x.at[mask].set(v) writes")
+            raise _data_dependent(mask)
         mask = mask._array()
     return [from_array(i.astype(np.int64)) for i in np.nonzero(mask)]
+
+
+def _data_dependent(mask: Tensor) -> GraphError:
+    return GraphError(f"indexing with the mask {mask.type} gives a size that depends on data", op="getitem", at=user_loc(),
+                      why="sizes are fixed when the function is traced", fix="gx.where(mask, x, 0) keeps the shape, x.at[mask].set(v) writes")
 
 
 def _part(p: Any) -> Any:
     if p is None or isinstance(p, slice) or p is Ellipsis:
         return p
     if isinstance(p, (bool, np.bool_)):
-        raise GraphError("indexing with a bool", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
+        raise GraphError("indexing with a bool among other indices", op="getitem", at=user_loc(), fix="gx.where(condition, x, 0) keeps the shape")
     if isinstance(p, (list, np.ndarray)):
         a = np.asarray(p) if not isinstance(p, list) or p else np.zeros(0, np.int64)
         p = a if a.dtype == np.bool_ else as_tensor(p if a.size else a)

@@ -94,6 +94,8 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
     x = as_tensor(x)
     src = [axis_index("moveaxis", a, x.ndim) for a in (source if isinstance(source, (tuple, list)) else (source,))]
     dst = [axis_index("moveaxis", a, x.ndim) for a in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise GraphError(f"moveaxis of axes {source!r} of {x.type} to {destination!r}", op="moveaxis", at=user_loc(), why="each axis goes to a place of its own")
     order = [a for a in range(x.ndim) if a not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
@@ -225,8 +227,8 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
 
 def tile(x: Any, repetitions: Sequence[int], /) -> Tensor:
     """x repeated whole, so many times along each axis."""
-    x = as_tensor(x)
-    reps = (1,) * (x.ndim - len(repetitions)) + tuple(repetitions)
+    x, reps = as_tensor(x), as_shape(repetitions)
+    reps = (1,) * (x.ndim - len(reps)) + reps
     x = reshape(x, (1,) * (len(reps) - x.ndim) + x.shape)
     wide = broadcast_to(reshape(x, tuple(m for n in x.shape for m in (1, n))), tuple(m for r, n in zip(reps, x.shape) for m in (r, n)))
     return reshape(wide, tuple(r * n for r, n in zip(reps, x.shape)))
@@ -346,9 +348,12 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     """Each element less the one before it along an axis, n times over: the axis is n shorter. First of all, elements may be put before and after."""
     x = as_tensor(x)
     axis = axis_index("diff", axis, x.ndim)
-    ends = [None if end is None else as_tensor(end) for end in (prepend, append)]
-    if prepend is not None or append is not None:
-        x = concat([part for part in (ends[0], x, ends[1]) if part is not None], axis=axis)
+    if n < 0:
+        raise GraphError(f"diff {n} times over", op="diff", at=user_loc())
+    parts = [as_tensor(part) for part in (prepend, x, append) if part is not None]
+    if len(parts) > 1:
+        line = (*x.shape[:axis], 1, *x.shape[axis + 1:])
+        x = concat([part if part.ndim or part is x else _broadcast_to(part, line) for part in parts], axis=axis)
     for _ in range(n):
         k = as_size(x.shape[axis]).__index__()
         later, before = narrow(x, axis, min(1, k), k), narrow(x, axis, 0, max(k - 1, 0))

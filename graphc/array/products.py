@@ -94,6 +94,10 @@ def vecdot(x: Any, y: Any, /, *, axis: int = -1) -> Tensor:
 def tensordot(x: Any, y: Any, /, *, axes: Any = 2) -> Tensor:
     """The sum of products over pairs of axes: the last n of x with the first n of y, or two lists."""
     a, b = operands("tensordot", x, y)
+    pairs = (axes,) if isinstance(axes, int) else tuple(map(len, axes))
+    if len(set(pairs)) != 1 or not 0 <= pairs[0] <= min(a.ndim, b.ndim):
+        raise GraphError(f"tensordot over axes {axes!r} of {a.type} and {b.type}", op=_call("tensordot", a, b), at=user_loc(),
+                         why="axes is how many there are, or two lists of equal length")
     if isinstance(axes, int):
         left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
     else:

@@ -15,7 +15,7 @@ from ..trace.broadcast import as_size, as_tensor, axis_index, axis_tuple, cast, 
 from ..trace.tensor import Tensor
 from .dtypes import floating as _floating
 from .elementwise import abs as abs_
-from .elementwise import divide, exp, log, sqrt, where
+from .elementwise import divide, exp, log, maximum, sqrt, where
 from .floats import isfinite
 from .logic import not_equal
 from .manipulation import flatten, narrow, pad, reshape
@@ -171,11 +171,15 @@ def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The mean square distance from the mean, over n - correction (torch's default is 1, the Array API's 0)."""
+    """The mean square distance from the mean, over n - correction, or 0 if that is less (torch's default is 1, the Array API's 0)."""
     x = _floating(x)
     axes = axis_tuple("var", axis, x.ndim)
     d = x - mean(x, axis=axes, keepdims=True)
-    return divide(sum(d * d, axis=axes, keepdims=keepdims), count(x, axes) - correction)
+    return divide(sum(d * d, axis=axes, keepdims=keepdims), _at_least_0(count(x, axes) - correction))
+
+
+def _at_least_0(n: Any) -> Any:
+    return maximum(n, 0) if isinstance(n, Tensor) else n if n > 0 else 0
 
 
 def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:

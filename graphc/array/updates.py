@@ -105,7 +105,9 @@ def _update(x: Tensor, key: Any, value: Any, mode: str) -> Tensor:
         raise GraphTypeError(f"a value {u.type} written into {x.type}", at=user_loc(), why="it would lose what makes it more than that",
                              fix="convert one of them with .astype(...)")
     u = cast(u, x.dtype)
-    if isinstance(key, (Tensor, np.ndarray)) and key.dtype in (bool_, np.bool_) and key.ndim and u.ndim <= x.ndim - key.ndim:
+    if isinstance(key, (bool, np.bool_)):
+        key = np.asarray(key)
+    if isinstance(key, (Tensor, np.ndarray)) and key.dtype in (bool_, np.bool_) and u.ndim <= x.ndim - key.ndim:
         return _masked(x, as_tensor(key), u, mode)
     parts = index_parts(x, key)
     view, region = sliced(x, parts)

@@ -35,6 +35,11 @@ class DType:
         return _by_name, (self.name,)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy twin, under the name by which NumPy finds it: np.zeros(3, gx.float32)."""
+        return self.numpy
+
+    @property
     def itemsize(self) -> int:
         return self.numpy.itemsize
 

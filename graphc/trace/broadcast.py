@@ -119,6 +119,8 @@ def full(shape: tuple[Size, ...], value: Any, dtype: DType, *, weak: bool = Fals
 
 def number(value: Any, dtype: DType) -> Any:
     """The Python number as a NumPy scalar of the dtype; an integer must fit."""
+    if isinstance(value, complex):
+        raise GraphTypeError(f"{value} is a complex number, which graphc does not have", at=user_loc(), fix="its .real and .imag")
     if dtype.is_integer and not isinstance(value, bool):
         info = np.iinfo(dtype.numpy)
         if value != value or not info.min <= value <= info.max:
@@ -255,6 +257,8 @@ def unary(op: Op, x: Any, *, floating: bool = True) -> Tensor:
 
 def axis_index(name: str, axis: Any, rank: int) -> int:
     """An axis as 0..rank-1; counts from the end where it is negative."""
+    if not hasattr(axis, "__index__"):
+        raise GraphTypeError(f"{name}: an axis is an int, got {axis!r}", at=user_loc())
     axis = int(axis.__index__())
     if not -rank <= axis < rank:
         raise GraphError(f"{name}: axis {axis} is out of range for {rank} axes", at=user_loc(), why=f"axes are {-rank}..{rank - 1}")
@@ -282,4 +286,6 @@ def as_shape(shape: Any) -> tuple[Size, ...]:
 
 def as_size(n: Any) -> Size:
     """A size from an int-like, a Dim or a concrete integer Tensor."""
-    return n if isinstance(n, (int, Dim)) else n.__index__()
+    if not isinstance(n, Dim) and not hasattr(n, "__index__"):
+        raise GraphTypeError(f"a size is an int, got {n!r}", at=user_loc())
+    return n if isinstance(n, (int, Dim)) else int(n.__index__())

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..core import half
-from ..core.dtype import DType, from_numpy
+from ..core.dtype import DType, bool_, from_numpy
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
@@ -279,13 +279,20 @@ class Tensor(Methods):
             raise _concretize(f"an argument of np.{ufunc.__name__}", traced, "use the function of graphc (gx.exp, gx.sum, ...)")
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Tensor) else x for x in inputs), **kwargs)
 
+    def __array_function__(self, f: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """A function of NumPy on concrete Tensors: on their values."""
+        return f(*_plain(args, f), **_plain(kwargs, f))
+
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         if api_version is not None and api_version not in VERSIONS:
             raise GraphError(f"the Array API {api_version!r} is none that graphc follows", at=user_loc(), why=f"versions are {', '.join(VERSIONS)}")
         return functions.namespace
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
-        return self.numpy().__dlpack__()                # always a copy, in the memory of the one device
+        """Always of a copy, in the memory of the one device."""
+        if copy is False or (dl_device is not None and tuple(dl_device) != self.__dlpack_device__()):
+            raise BufferError(f"a {self._type} is given away as a copy in the memory of the CPU" + (", and a copy is not wanted" if copy is False else ""))
+        return self.numpy().__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -338,6 +345,12 @@ class Tensor(Methods):
             return f"Tensor({self._describe()}, traced)"
         shown = np.array2string(np.asarray(half.plain(self._array())), separator=", ", prefix="tensor(")
         return f"tensor({shown}{'' if self.dtype.name in ('f32', 'i64', 'bool') else f', dtype={self.dtype}'}{', requires_grad=True' * self._requires_grad})"
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}" of a Tensor without axes is that of its number."""
+        if not spec or self._type.shape or self._tracer is not None:
+            return format(str(self), spec)
+        return format(self.item(), spec)
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         if self._tracer is not None:
@@ -494,10 +507,7 @@ class Tensor(Methods):
                 new = f()
         else:
             new = f()
-        if new._type != self._type:
-            if new.shape != self.shape or (new.dtype.is_inexact and not self.dtype.is_inexact):
-                raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="use the operation that makes a new Tensor")
-            new = function("to")(new, self.dtype)
+        new = self._in_type(new)
         tracer = current.tracer
         if self._storage is not None or (tracer is not None and self._tracer is None):
             if tracer is not None:
@@ -524,6 +534,14 @@ class Tensor(Methods):
             self._requires_grad = new._requires_grad
         return self
 
+    def _in_type(self, new: Tensor) -> Tensor:
+        """The result of an in-place operation, which has the shape of this Tensor, in the dtype of this Tensor."""
+        if new._type == self._type:
+            return new
+        if new.shape != self.shape or (new.dtype.is_inexact and not self.dtype.is_inexact) or (self.dtype is bool_ and new.dtype is not bool_):
+            raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="use the operation that makes a new Tensor: x = x + y")
+        return function("to")(new, self.dtype)
+
     def copy_(self: T, other: Any) -> T:
         """Take the value of other (broadcast to this shape)."""
         return self._become(lambda: function("broadcast_to")(function("to")(function("asarray")(other), self.dtype), self.shape), other)
@@ -537,12 +555,25 @@ class Tensor(Methods):
     def clamp_(self: T, min: Any = None, max: Any = None) -> T: return self._become(lambda: function("clip")(self, min, max), min, max)
 
     def _augmented(self, f: Callable[[], Tensor], other: Any) -> Tensor:
-        return self._become(f, other) if self._storage is not None or (self._tracer is None and self._requires_grad and self.is_leaf) else f()
+        """x += y: in place where x has memory of its own, else the name x stands for a new Tensor, of the same shape and dtype. A run-time number meets
+        arrays as in x + y."""
+        if self._storage is not None or (self._tracer is None and self._requires_grad and self.is_leaf):
+            return self._become(f, other)
+        return f() if self._weak else self._in_type(f())
 
     def __iadd__(self, other: Any) -> Tensor: return self._augmented(lambda: self + other, other)
     def __isub__(self, other: Any) -> Tensor: return self._augmented(lambda: self - other, other)
     def __imul__(self, other: Any) -> Tensor: return self._augmented(lambda: self * other, other)
     def __itruediv__(self, other: Any) -> Tensor: return self._augmented(lambda: self / other, other)
+    def __ifloordiv__(self, other: Any) -> Tensor: return self._augmented(lambda: self // other, other)
+    def __imod__(self, other: Any) -> Tensor: return self._augmented(lambda: self % other, other)
+    def __ipow__(self, other: Any) -> Tensor: return self._augmented(lambda: self ** other, other)
+    def __imatmul__(self, other: Any) -> Tensor: return self._augmented(lambda: self @ other, other)
+    def __iand__(self, other: Any) -> Tensor: return self._augmented(lambda: self & other, other)
+    def __ior__(self, other: Any) -> Tensor: return self._augmented(lambda: self | other, other)
+    def __ixor__(self, other: Any) -> Tensor: return self._augmented(lambda: self ^ other, other)
+    def __ilshift__(self, other: Any) -> Tensor: return self._augmented(lambda: self << other, other)
+    def __irshift__(self, other: Any) -> Tensor: return self._augmented(lambda: self >> other, other)
 
 
 Tensor.result_type = Tensor
@@ -550,6 +581,17 @@ Tensor.result_type = Tensor
 
 def _scaled(x: Any, alpha: Any) -> Any:
     return x if isinstance(alpha, (int, float)) and alpha == 1 else x * alpha
+
+
+def _plain(x: Any, f: Any) -> Any:
+    """Arguments of a NumPy function, with arrays for Tensors."""
+    if isinstance(x, Tensor):
+        if x._tracer is not None:
+            raise _concretize(f"an argument of np.{f.__name__}", x, "use the function of graphc (gx.exp, gx.sum, ...)")
+        return np.asarray(x)
+    if type(x) in (list, tuple):
+        return type(x)(_plain(v, f) for v in x)
+    return {k: _plain(v, f) for k, v in x.items()} if type(x) is dict else x
 
 
 class _Untouched:

@@ -124,7 +124,7 @@ def test_symbolic_axes_are_indexed_too() -> None:
 @pytest.mark.parametrize(("f", "words"), [
     (lambda x: x[0, 0, 0, 0], "4 indices for the 3 axes"),
     (lambda x: x[1.5], "a float is no index"),
-    (lambda x: x[True], "indexing with a bool"),
+    (lambda x: x[0, True], "indexing with a bool among other indices"),
     (lambda x: x[np.zeros((2, 4), bool)], r"a mask bool\[2,4\] for axes 0..1"),
     (lambda x: x[np.array([0, 3])], r"index 3 is not in 0\.\.2"),
     (lambda x: x[np.array([0, 1]), np.array([0, 1, 2])], "needs shapes that broadcast"),
