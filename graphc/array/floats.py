@@ -77,7 +77,7 @@ def _place(x: Tensor) -> Tensor:
 
 
 def hypot(x: Any, y: Any, /) -> Tensor:
-    """sqrt(x^2 + y^2) without overflow: m sqrt(1 + (n / m)^2), m = |x| or |y|, whichever is larger, and n the other number. Infinite if either is, NaN or not."""
+    """sqrt(x^2 + y^2) without overflow: m sqrt(1 + (n / m)^2), m = |x| or |y|, whichever is larger, and n the other one. Infinite if either is, NaN or not."""
     x, y = _pair("hypot", x, y)
     below = abs_(x) < abs_(y)
     m, n = abs_(where(below, y, x)), where(below, x, y)  # n keeps its sign, so that its square is smooth at 0

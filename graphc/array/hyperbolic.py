@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ..ops import elementwise as ops
-from ..trace.broadcast import as_tensor, unary
+from ..trace.broadcast import unary
 from ..trace.tensor import Tensor
 from .dtypes import floating
 from .elementwise import exp, expm1, log, log1p, sqrt, where

@@ -95,7 +95,7 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
     src = [axis_index("moveaxis", a, x.ndim) for a in (source if isinstance(source, (tuple, list)) else (source,))]
     dst = [axis_index("moveaxis", a, x.ndim) for a in (destination if isinstance(destination, (tuple, list)) else (destination,))]
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
-        raise GraphError(f"moveaxis of axes {source!r} of {x.type} to {destination!r}", op="moveaxis", at=user_loc(), why="each axis goes to a place of its own")
+        raise GraphError(f"moveaxis of axes {source!r} of {x.type} to {destination!r}", op="moveaxis", at=user_loc(), why="each goes to a place of its own")
     order = [a for a in range(x.ndim) if a not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)

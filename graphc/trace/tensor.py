@@ -539,7 +539,7 @@ class Tensor(Methods):
         if new._type == self._type:
             return new
         if new.shape != self.shape or (new.dtype.is_inexact and not self.dtype.is_inexact) or (self.dtype is bool_ and new.dtype is not bool_):
-            raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="use the operation that makes a new Tensor: x = x + y")
+            raise GraphError(f"an in-place operation on {self._type} gave {new._type}", at=user_loc(), fix="make a new Tensor: x = x + y")
         return function("to")(new, self.dtype)
 
     def copy_(self: T, other: Any) -> T:
