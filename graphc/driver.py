@@ -203,6 +203,8 @@ class CompiledFunction:
                 result = quick.run(args)
             if result is not NotImplemented:
                 return result
+        if current.derivatives:                                         # of what it gives somebody wants derivatives, which an array has not
+            return self.fn(*args, **kwargs)
         call = arguments.take_apart(args, kwargs, self._leaf_names)
         with running:
             variant, executable = self._fitting(call)

@@ -218,3 +218,22 @@ def test_a_sum_in_a_wider_type_than_what_is_read() -> None:
               lambda v: gx.sum(v.astype(gx.float64) * v.astype(gx.float64), axis=0), lambda v: gx.sum(v.astype(gx.float64).astype(gx.float32))):
         got, want = gx.compile(f, cache=False)(x), gx.compile(f, backend="numpy")(x)
         np.testing.assert_allclose(got, want, rtol=1e-12 if got.dtype == np.float64 else 1e-4)
+
+
+def test_derivatives_of_a_compiled_function_outside_of_a_trace() -> None:
+    """Its result is an array without a past, so there it runs as Python, as it does in a trace; in closures, after other calls, and again compiled."""
+    f = gx.compile(lambda x, k: gx.sum(x**3) * k)
+    x, want = np.array([1.0, 2.0]), np.array([6.0, 24.0])
+    for _ in range(2):
+        f(x, 2.0)                                       # the short way is there
+        assert gx.grad(f)(x, 2.0).tolist() == want.tolist()
+        value, slope = gx.value_and_grad(lambda x: f(x, 2.0) + gx.sum(x))(x)
+        assert (value.item(), slope.tolist()) == (21.0, (want + 1).tolist())
+        assert gx.jacfwd(lambda x: f(x * x, 1.0))(x).tolist() == [6.0, 192.0]
+        assert gx.hessian(f)(x, 1.0).tolist() == [[6.0, 0.0], [0.0, 12.0]]
+        assert isinstance(f(x, 2.0), np.float64)
+    assert gx.grad(lambda x: gx.sum(x) * f(np.ones(2), 1.0))(x).tolist() == [2.0, 2.0]
+    assert np.asarray(gx.compile(gx.grad(f))(x, 2.0)).tolist() == want.tolist()
+    with pytest.raises(ZeroDivisionError):
+        gx.grad(lambda x: gx.sum(x) / (1 // 0))(x)
+    assert isinstance(f(x, 2.0), np.float64)            # and it is forgotten again

@@ -21,7 +21,7 @@ from ..trace import tree
 from ..trace.broadcast import as_tensor, result_dtype
 from ..trace.methods import functions
 from .scope import Scope, last, short
-from .table import FUNCTIONS, supported, xp
+from .table import is_unknown, supported, xp
 
 _ARRAYS = (sympy.MatrixBase, sympy.NDimArray)
 
@@ -156,9 +156,9 @@ def _check(e: sympy.Basic, known: set[Any]) -> None:
         raise GraphError(f"{short(e)} is not real", at=user_loc(), why="graphc has no complex numbers")
     for node in sympy.preorder_traversal(e):
         kind = type(node)
-        if isinstance(node, (sympy.Derivative, sympy.Integral, sympy.Limit)):
+        if isinstance(node, (sympy.Derivative, sympy.Integral, sympy.Limit, sympy.Subs)):
             raise GraphError(f"{short(node)} has not been carried out", at=user_loc(), fix=".doit() first, or gx.grad of the function")
-        if isinstance(node, sympy.Function) and kind not in FUNCTIONS and kind not in (sympy.Piecewise, sympy.log, sympy.exp):
+        if is_unknown(node) and not (node.free_symbols and node.free_symbols <= bound):     # of the variable of a Sum it is a number of each term
             raise GraphError(f"graphc has no {kind.__name__}", op=short(node), at=user_loc(), why=f"there are {supported()}",
                              fix=f"rewrite it: expr.rewrite(...), or expr.replace(sympy.{kind.__name__}, ...)")
 

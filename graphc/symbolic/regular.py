@@ -15,7 +15,7 @@ import sympy
 from .table import RISKY
 
 TRIES, MARGIN, LARGE = 500, 0.05, 1e4
-_INSIDE_ONE = (sympy.asin, sympy.acos, sympy.atanh)
+_INSIDE_ONE = (sympy.asin, sympy.acos, sympy.atanh, sympy.erfinv)
 
 
 def is_risky(e: Any) -> bool:
@@ -75,7 +75,11 @@ def _regular(e: Any, point: Mapping[Any, float]) -> bool:
         return abs(math.cos(first)) > MARGIN
     if isinstance(e, (sympy.cot, sympy.csc)):
         return abs(math.sin(first)) > MARGIN
-    if isinstance(e, (sympy.coth, sympy.csch, sympy.acot)):
+    if isinstance(e, (sympy.asec, sympy.acsc, sympy.acoth)):
+        return abs(first) > 1.0 + MARGIN
+    if isinstance(e, sympy.asech):
+        return MARGIN < first < 1.0 - MARGIN
+    if isinstance(e, (sympy.coth, sympy.csch, sympy.acot, sympy.acsch)):
         return abs(first) > MARGIN
     if isinstance(e, sympy.atan2):
         return abs(first) + abs(_at(e.args[1], point)) > MARGIN

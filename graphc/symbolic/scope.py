@@ -18,7 +18,7 @@ from ..trace.broadcast import as_tensor
 from .matrices import MATRICES
 from .numbers import as_float
 from .regular import is_risky, regular_point
-from .table import FUNCTIONS, LOGIC, RELATIONS, supported, xp
+from .table import FUNCTIONS, LOGIC, RELATIONS, is_unknown, supported, xp
 
 UNROLLED, MOST = 16, 4096                               # a Sum of so few terms is written out, of more it is an axis; of indexed arrays at most MOST
 
@@ -75,6 +75,8 @@ class Scope:
             return self._over(e)
         if isinstance(e, sympy.Indexed):
             return self._indexed(e)
+        if kind is sympy.UnevaluatedExpr:
+            return self(e.args[0])
         if isinstance(e, MatrixElement):
             return last(self(e.parent), [self._place(i) for i in e.args[1:]])
         for table in (FUNCTIONS, RELATIONS, LOGIC):
@@ -201,7 +203,7 @@ class Scope:
         is_sum, count = isinstance(e, sympy.Sum), int(high) - int(low) + 1
         if count <= 0:
             return 0.0 if is_sum else 1.0
-        if count <= UNROLLED or body.has(sympy.Indexed, MatrixElement, sympy.Sum, sympy.Product):
+        if count <= UNROLLED or body.has(sympy.Indexed, MatrixElement, sympy.Sum, sympy.Product) or any(map(is_unknown, sympy.preorder_traversal(body))):
             if count > MOST:
                 raise GraphError(f"{short(e)} has {count:,} terms, each of which would be written out", at=user_loc(),
                                  fix="a MatrixSymbol and a matrix product")

@@ -4,6 +4,7 @@ The array functions come through `trace.methods`, as Tensor's own operators do, 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ SMOOTH: dict[Any, Fn] = {
     sympy.sin: _named("sin"), sympy.cos: _named("cos"), sympy.atan: _named("atan"), sympy.tanh: _named("tanh"), sympy.erf: _named("erf"),
     sympy.sinc: _sinc, sympy.Abs: _named("abs"), sympy.sign: _named("sign"), sympy.floor: _named("floor"), sympy.ceiling: _named("ceil"),
     sympy.frac: lambda x: x - xp().floor(x), sympy.Heaviside: _heaviside, sympy.Max: _fold("maximum"), sympy.Min: _fold("minimum"),
-    sympy.asinh: _named("asinh"), sympy.re: lambda x: x, sympy.conjugate: lambda x: x,
+    sympy.asinh: _named("asinh"), sympy.erfc: lambda x: xp().ndtr(x * -math.sqrt(2.0)) * 2.0, sympy.re: lambda x: x, sympy.conjugate: lambda x: x,
 }
 RISKY: dict[Any, Fn] = {
     sympy.exp: _named("exp"), sympy.log: _named("log"), sympy.tan: _named("tan"), sympy.asin: _named("asin"), sympy.acos: _named("acos"),
@@ -55,7 +56,9 @@ RISKY: dict[Any, Fn] = {
     sympy.Mod: _named("remainder"),
     sympy.sec: lambda x: 1.0 / xp().cos(x), sympy.csc: lambda x: 1.0 / xp().sin(x), sympy.cot: lambda x: 1.0 / xp().tan(x),
     sympy.sech: lambda x: 1.0 / xp().cosh(x), sympy.csch: lambda x: 1.0 / xp().sinh(x), sympy.coth: lambda x: 1.0 / xp().tanh(x),
-    sympy.acot: lambda x: xp().atan(1.0 / x),
+    sympy.acot: lambda x: xp().atan(1.0 / x), sympy.asec: lambda x: xp().acos(1.0 / x), sympy.acsc: lambda x: xp().asin(1.0 / x),
+    sympy.asech: lambda x: xp().acosh(1.0 / x), sympy.acsch: lambda x: xp().asinh(1.0 / x), sympy.acoth: lambda x: xp().atanh(1.0 / x),
+    sympy.erfinv: _named("erfinv"),
 }
 FUNCTIONS: dict[Any, Fn] = {**SMOOTH, **RISKY}
 RELATIONS: dict[Any, Fn] = {
@@ -65,6 +68,11 @@ RELATIONS: dict[Any, Fn] = {
 LOGIC: dict[Any, Fn] = {
     sympy.And: _fold("logical_and"), sympy.Or: _fold("logical_or"), sympy.Xor: _fold("logical_xor"), sympy.Not: _named("logical_not"),
 }
+
+
+def is_unknown(e: Any) -> bool:
+    """A function that graphc has not."""
+    return isinstance(e, sympy.Function) and type(e) not in FUNCTIONS and type(e) not in (sympy.Piecewise, sympy.log, sympy.exp)
 
 
 def supported() -> str:

@@ -27,7 +27,7 @@ from .apply import apply, apply_graph
 from .autograd import derived
 from .broadcast import as_tensor, cast
 from .functional import fresh
-from .tape import current, enable_grad
+from .tape import current, differentiated, enable_grad
 from .tensor import Tensor
 from .tracer import phase
 
@@ -75,8 +75,9 @@ def called(what: str, f: Callable[..., Any], args: Sequence[Any], argnums: Argnu
     new = list(args)
     for k, x in zip(picked, [own] if isinstance(argnums, int) else own):
         new[k] = x
-    with enable_grad():
+    with differentiated():
         out = f(*new, **(kwargs or {}))
+    with enable_grad():
         if has_aux and not (isinstance(out, tuple) and len(out) == 2):
             raise GraphError(f"{what} with has_aux=True needs a function that returns a pair, got {type(out).__name__}", at=user_loc(), fix="return value, aux")
         out, aux = out if has_aux else (out, None)

@@ -13,7 +13,7 @@ from . import tree
 from .apply import apply
 from .autograd import pull
 from .broadcast import from_array, lift
-from .tape import current, eager, enable_grad
+from .tape import current, differentiated, eager, enable_grad
 from .tensor import Tensor
 from .tracer import phase
 
@@ -37,8 +37,9 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
             trees.append((treedef, len(mine)))
             own += mine
             args_list[k] = treedef.unflatten(mine)
-        with enable_grad():
+        with differentiated():
             out = f(*args_list, **kwargs)
+        with enable_grad():
             out, aux = out if has_aux else (out, None)
             if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_inexact:
                 got = out.type if isinstance(out, Tensor) else type(out).__name__

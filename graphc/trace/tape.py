@@ -62,6 +62,7 @@ eager = EagerTape()
 class _Current(threading.local):
     tracer: Tracer | None = None
     grad: bool = True
+    derivatives: int = 0                                # of functions that are running
 
 
 current = _Current()                                    # of this thread
@@ -91,6 +92,21 @@ def no_grad() -> _GradMode:
 def enable_grad() -> _GradMode:
     """The opposite of `no_grad`."""
     return _GradMode(True)
+
+
+class differentiated(_GradMode):  # noqa: N801
+    """Inside, a function runs whose derivatives are asked for: results require gradients, and compiled functions are Python, as they are in a trace."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        current.derivatives += 1
+
+    def __exit__(self, *error: object) -> None:
+        current.derivatives -= 1
+        super().__exit__(*error)
 
 
 def is_grad_enabled() -> bool:

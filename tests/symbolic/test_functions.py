@@ -14,7 +14,8 @@ from graphc.symbolic.table import FUNCTIONS
 
 x, y, z, n = sp.symbols("x y z n", real=True)
 DOMAINS = {sp.log: (0.1, 4.0), sp.asin: (-0.95, 0.95), sp.acos: (-0.95, 0.95), sp.atanh: (-0.95, 0.95), sp.acosh: (1.1, 4.0), sp.csc: (0.2, 3.0),
-           sp.cot: (0.2, 3.0), sp.csch: (0.2, 3.0), sp.coth: (0.2, 3.0), sp.acot: (0.2, 3.0), sp.tan: (-1.4, 1.4), sp.sec: (-1.4, 1.4)}
+           sp.cot: (0.2, 3.0), sp.csch: (0.2, 3.0), sp.coth: (0.2, 3.0), sp.acot: (0.2, 3.0), sp.tan: (-1.4, 1.4), sp.sec: (-1.4, 1.4),
+           sp.asec: (1.1, 4.0), sp.acsc: (1.1, 4.0), sp.acoth: (1.1, 4.0), sp.asech: (0.1, 0.9), sp.acsch: (0.2, 3.0), sp.erfinv: (-0.95, 0.95)}
 BINARY = (sp.atan2, sp.Max, sp.Min, sp.Mod)
 
 
@@ -146,6 +147,29 @@ def test_sums_and_products(low: int, high: int) -> None:
     total, product = f(a, b)
     np.testing.assert_allclose(np.broadcast_to(total, (2, 3)), (np.cos(ks * a[..., None]) * b[:, None]).sum(-1), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(np.broadcast_to(product, (2, 3)), (1 + (a * b / 50)[..., None]**2 + ks**2 / 1000).prod(-1), rtol=1e-12)
+
+
+def test_a_function_of_the_variable_of_a_sum_is_a_number() -> None:
+    """So a Taylor series may have factorials, of which graphc knows nothing."""
+    k = sp.Symbol("k", integer=True)
+    for terms in (5, 25):
+        f = from_sympy(sp.Sum(x**k / sp.factorial(k), (k, 0, terms)), [x])
+        np.testing.assert_allclose(f(np.array([-0.5, 0.3])), np.exp([-0.5, 0.3]), rtol=1e-4 if terms == 5 else 1e-14)
+    with pytest.raises(gx.GraphError, match="graphc has no factorial"):
+        from_sympy(sp.Sum(sp.factorial(x) * k, (k, 0, 3)), [x])
+
+
+def test_derivatives_outside_of_a_trace() -> None:
+    """A compiled formula gives arrays, which have no past; where somebody asks for derivatives it is run step by step."""
+    f = from_sympy(sp.sin(x) * y, [x, y])
+    points = np.array([0.3, 1.0])
+    np.testing.assert_allclose(gx.grad(lambda p: gx.sum(f(p, 2.0)))(points).numpy(), 2 * np.cos(points))
+    np.testing.assert_allclose(gx.jacrev(f, argnums=1)(points, points).numpy(), np.diag(np.sin(points)))
+    np.testing.assert_allclose(gx.jvp(lambda p: f(p, 2.0), (points,), (np.ones(2),))[1].numpy(), 2 * np.cos(points))
+    np.testing.assert_allclose(gx.hessian(f)(np.array(0.3), 2.0).numpy(), -2 * np.sin(0.3))
+    np.testing.assert_allclose(gx.vmap(gx.grad(f), in_axes=(0, None))(points, 2.0).numpy(), 2 * np.cos(points))
+    np.testing.assert_allclose(from_sympy(sp.asinh(x), [x])(points), np.arcsinh(points))
+    assert gx.grad(from_sympy(sp.asinh(x), [x]))(np.array(0.0)).item() == 1.0
 
 
 def test_a_sum_of_a_constant_and_of_a_sum() -> None:
