@@ -94,7 +94,7 @@ def enable_grad() -> _GradMode:
     return _GradMode(True)
 
 
-class differentiated(_GradMode):  # noqa: N801
+class differentiated(_GradMode):
     """Inside, a function runs whose derivatives are asked for: results require gradients, and compiled functions are Python, as they are in a trace."""
 
     def __init__(self) -> None:
