@@ -24,9 +24,9 @@ from ..trace import generator
 from ..trace.apply import apply
 from ..trace.broadcast import as_shape, as_tensor, axis_index, broadcast_shapes, cast, from_array, full, number
 from ..trace.tensor import Tensor
-from .creation import arange
+from .creation import arange, iota
 from .dtypes import astype
-from .elementwise import ceil, clip, exp, log, log1p, maximum, ndtr, remainder, sqrt, tan
+from .elementwise import ceil, clip, exp, log, log1p, maximum, ndtr, remainder, sqrt, tan, where
 from .gammas import log_gamma_number
 from .indexing import take, take_along_axis
 from .manipulation import broadcast_to, reshape, stack
@@ -138,7 +138,8 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = i64) ->
         number(int(maxval) - 1, dtype)
     words = bits(key, shape, u64)
     low, high = (full((), int(v) % 2**64, u64) if isinstance(v, (int, np.integer)) else _as_u64(as_tensor(v)) for v in (minval, maxval))
-    out = _in("randint", words, remainder(words, high - low) + low)
+    every = all(isinstance(v, (int, np.integer)) for v in (minval, maxval)) and int(maxval) - int(minval) == 2**64
+    out = _in("randint", words, words + low if every else remainder(words, high - low) + low)
     return cast(out if dtype.kind == "uint" else apply(ops.bitcast, out, dtype=i64), dtype)
 
 
@@ -166,7 +167,7 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> T
 
     The order is that of random 64-bit words.
     """
-    x = arange(x) if isinstance(x, (int, np.integer)) and not isinstance(x, bool) else as_tensor(x)
+    x = iota(x) if isinstance(x, (int, np.integer)) and not isinstance(x, bool) else as_tensor(x)
     axis = axis_index("permutation", axis, x.ndim)
     if independent:
         return take_along_axis(x, argsort(bits(key, x.shape, u64), axis=axis), axis)
@@ -266,16 +267,17 @@ def cauchy(key: Any, shape: Any = (), dtype: Any = f32) -> Tensor:
 
 
 def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype: Any = f32) -> Tensor:
-    """Normal numbers given that they lie in [lower, upper], which broadcast: ndtri of a uniform number between their ndtr. Differentiable in both.
-
-    Both far above 0 cost precision: take -truncated_normal(key, -upper, -lower) there.
+    """Normal numbers given that they lie in [lower, upper], which broadcast: ndtri of a uniform number between their ndtr, of an interval above 0 mirrored,
+    for far out only the lower tail has digits. Differentiable in both.
     """
     dtype = generator.floating(dtype)
     low, high = (cast(as_tensor(b), dtype) for b in (lower, upper))
     size = broadcast_shapes("truncated_normal", [low, high]) if shape is None else as_shape(shape)
     u = uniform(key, size, dtype)
-    below, above = ndtr(low), ndtr(high)
-    return clip(_in("truncated_normal", u, ndtri(below + u * (above - below))), low, high)
+    mirrored = low > 0
+    below, above = ndtr(where(mirrored, -high, low)), ndtr(where(mirrored, -low, high))
+    z = ndtri(below + u * (above - below))
+    return clip(_in("truncated_normal", u, where(mirrored, -z, z)), low, high)
 
 
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = i64) -> Tensor:

@@ -207,6 +207,21 @@ def test_uniform_is_below_its_end() -> None:
     assert (u * 2**24 == np.floor(u * 2**24)).all()
 
 
+def test_integers_of_every_kind() -> None:
+    """A range of 2**64 is no number of 64 bits."""
+    u, i = random.randint(KEY, (1000,), 0, 2**64, gx.uint64).numpy(), random.randint(KEY, (1000,), -(2**63), 2**63).numpy()
+    assert len(set(u.tolist())) == len(set(i.tolist())) == 1000
+    assert 300 < (u >= 2**63).sum() < 700
+    assert 300 < (i < 0).sum() < 700
+
+
+def test_normal_numbers_far_above_0_have_digits() -> None:
+    x = random.truncated_normal(KEY, 30.0, gx.asarray([31.0, np.inf]), (1000, 2), gx.float64).numpy()
+    assert x.min() >= 30
+    assert len(set(x.ravel().tolist())) == 2000
+    assert abs(np.mean(x - 30) - 1 / 30) < 0.005        # about exponential, of mean 1/30
+
+
 # ---- derivatives ---------------------------------------------------------------------------------------------------------------------
 
 PARAMETERS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
@@ -325,6 +340,7 @@ def test_ends_of_quantiles_and_their_derivatives() -> None:
     (lambda: random.choice(KEY, 3, (4,), replace=False), "choice of 4 of 3 without replacement"), (lambda: random.choice(KEY, 0, (1,)), "choice of 1 of 0"),
     (lambda: random.choice(KEY, 3, (4,), p=gx.ones(2)), "probabilities"), (lambda: random.categorical(KEY, gx.ones((2, 3)), shape=(4,)), "categorical"),
     (lambda: random.bits(KEY, (3,), gx.int32), "u32 or u64"), (lambda: random.dirichlet(KEY, 1.0), "dirichlet of a number"),
+    (lambda: random.permutation(KEY, -3), "a size is >= 0"),
 ])
 def test_errors(call: Any, words: str) -> None:
     with pytest.raises(gx.GraphError, match=words):
