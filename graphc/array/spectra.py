@@ -77,6 +77,7 @@ def eigh(x: Any, /) -> Eigh:
     """Eigenvalues, in rising order, and orthonormal eigenvectors, as columns, of the symmetric (x + x.mT) / 2.
 
     Among equal eigenvalues (to 8 n eps of the largest) the vectors do not turn in the derivative, so it is right for what depends on the eigenspace alone.
+    (JAX's and PyTorch's is NaN or infinite there.)
 
     >>> import graphc as gx
     >>> gx.linalg.eigh(gx.tensor([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()
@@ -86,8 +87,8 @@ def eigh(x: Any, /) -> Eigh:
 
 
 def eigvalsh(x: Any, /) -> Tensor:
-    """The eigenvalues of the symmetric (x + x.mT) / 2, in rising order."""
-    return eigh(x).eigenvalues
+    """The eigenvalues of the symmetric (x + x.mT) / 2, in rising order. Their derivative does not ask whether they are equal."""
+    return apply(ops.eigvalsh, floating(matrices_of("eigvalsh", x, square=True)))
 
 
 # ---- singular values -------------------------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def _completed(u: Tensor) -> Tensor:
 
 def svdvals(x: Any, /) -> Tensor:
     """The singular values, in falling order. Their derivative does not ask whether they are equal."""
-    return svd(x, full_matrices=False).S
+    return apply(ops.svdvals, floating(matrices_of("svdvals", x)))
 
 
 def _rtol(x: Tensor, rtol: Any) -> Any:
@@ -152,7 +153,10 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
 
 
 def cond(x: Any, /, p: Any = None) -> Tensor:
-    """The condition number: the norm of x times that of its inverse; of p None or 2 the ratio of the extreme singular values, of any matrix. (NumPy's.)"""
+    """The condition number: the norm of x times that of its inverse; of p None or 2 the ratio of the extreme singular values, of any matrix. (NumPy's.)
+
+    Of a singular matrix it is infinite (p None or 2), or NaN, and so is its gradient.
+    """
     from .matrices import matrix_norm
     from .systems import inv
     if p is None or p == 2 or p == -2:
@@ -165,7 +169,8 @@ def cond(x: Any, /, p: Any = None) -> Tensor:
 def lstsq(x1: Any, x2: Any, /, *, rcond: float | None = None) -> Lstsq:
     """The smallest of the x for which the sum of squares of x1 @ x - x2 is least, for x1 of any shape and rank. (NumPy's and PyTorch's.)
 
-    x2 holds right-hand sides as columns, or is one vector. rcond: as rtol of `pinv`. The residuals are always there, whatever the rank.
+    x2 holds right-hand sides as columns, or is one vector. rcond: as rtol of `pinv`. The residuals are always there, whatever the rank. The derivative of the
+    solution is `pinv`'s, at constant rank; PyTorch's is wrong or refused where x1 is not of full rank.
 
     >>> import graphc as gx
     >>> gx.linalg.lstsq(gx.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]), gx.tensor([1.0, 3.0, 5.0])).rank.item()

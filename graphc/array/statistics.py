@@ -188,7 +188,10 @@ def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool 
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """(sum |x|^ord)^(1/ord); inf is the largest |x|, -inf the least, 0 how many are not 0. The gradient of the 2-norm is 0 at 0."""
+    """(sum |x|^ord)^(1/ord); inf is the largest |x|, -inf the least, 0 how many are not 0.
+
+    Where it has no gradient it gives one of length 0: at 0, by elements that are 0, and for ord < 0 where one is. (As PyTorch; JAX's is NaN.)
+    """
     x = _floating(x)
     if ord == float("inf"):
         return max(abs_(x), axis=axis, keepdims=keepdims)
@@ -202,7 +205,10 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
         s = sum(x * x, axis=axis, keepdims=keepdims)
         zero = s == 0
         return where(zero, 0.0, sqrt(where(zero, 1.0, s)))              # sqrt'(0) is infinite, and inf * 0 no number
-    return sum(abs_(x) ** ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
+    at_zero = x == 0
+    s = sum(where(at_zero, 0.0, abs_(where(at_zero, 1.0, x)) ** ord), axis=axis, keepdims=keepdims)
+    none = s == 0 if ord > 0 else any(at_zero, axis=axis, keepdims=keepdims)
+    return where(none, 0.0, where(none, 1.0, s) ** (1.0 / ord))
 
 
 norm = vector_norm

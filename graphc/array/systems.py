@@ -11,20 +11,18 @@ from typing import Any, NamedTuple
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
+from ..ops import determinant
 from ..ops import linalg as ops
 from ..trace.apply import apply, apply_several
 from ..trace.broadcast import as_tensor, broadcast_shapes, broadcast_to, cast
 from ..trace.tensor import Tensor
 from .creation import eye
 from .dtypes import floating
-from .elementwise import abs as abs_
-from .elementwise import log, sign, where
+from .elementwise import where
 from .indexing import getitem
 from .logic import equal
 from .manipulation import expand_dims, matrix_transpose, reshape, squeeze
 from .products import operands
-from .statistics import prod
-from .statistics import sum as sum_
 
 
 class Slogdet(NamedTuple):
@@ -156,24 +154,23 @@ def _below(a: Tensor) -> Tensor:
 # ---- determinants ----------------------------------------------------------------------------------------------------------------------
 
 
-def _pivots(name: str, x: Any) -> tuple[Tensor, Tensor]:
-    """The diagonal of U, and the sign of the permutation: each inversion turns it."""
-    from .matrices import diagonal
-    a = floating(matrices_of(name, x, square=True))
-    f, perm = apply_several(ops.lu, a)
-    n = a.shape[-1]
-    inverted = (getitem(perm, (..., slice(None), None)) < getitem(perm, (..., None, slice(None)))) & _below(Tensor._blank(TensorType((n, n), a.dtype)))
-    odd = sum_(cast(inverted, perm.dtype), axis=(-2, -1)) % 2
-    return diagonal(f), cast(1 - 2 * odd, a.dtype)
-
-
 def det(x: Any, /) -> Tensor:
-    """The determinant of square matrices: the product of the pivots. Its gradient is det(x) inv(x).mT, which is not finite where x is singular."""
-    pivots, parity = _pivots("det", x)
-    return prod(pivots, axis=-1) * parity
+    """The determinant of square matrices: the product of the pivots, 0 where x is singular.
+
+    Its gradient is the matrix of cofactors, singular or not: det(x) inv(x).mT where there is an inverse, of rank 1 where x lacks one rank, else 0. It has any
+    order; where x lacks four ranks or more, the orders above three are left at 0. (JAX solves for cofactors too, which is right where the last pivot
+    alone is 0; PyTorch perturbs the factors, or uses singular values where the gradient will be differentiated.)
+
+    >>> import graphc as gx
+    >>> gx.grad(gx.linalg.det)(gx.tensor([[1.0, 2.0], [2.0, 4.0]])).tolist()
+    [[4.0, -2.0], [-2.0, 1.0]]
+    """
+    return apply(determinant.det, floating(matrices_of("det", x, square=True)))
 
 
 def slogdet(x: Any, /) -> Slogdet:
-    """The sign of the determinant and the logarithm of its absolute value, which does not overflow; (0, -inf) where x is singular."""
-    pivots, parity = _pivots("slogdet", x)
-    return Slogdet(prod(sign(pivots), axis=-1) * parity, sum_(log(abs_(pivots)), axis=-1))
+    """The sign of the determinant and the logarithm of its absolute value, which does not overflow; (0, -inf) where x is singular.
+
+    The gradient of the logarithm is inv(x).mT; where x is singular there is none, and it is NaN, as JAX's and PyTorch's.
+    """
+    return Slogdet(*apply_several(determinant.slogdet, floating(matrices_of("slogdet", x, square=True))))

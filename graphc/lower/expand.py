@@ -4,7 +4,7 @@ Every solution with one matrix, a cotangent's too, shares the factorization. Bat
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.dims import product
@@ -13,17 +13,18 @@ from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Info, Node, Recorder, recording
 from ..ir.op import Op
 from ..ir.walk import all_nodes, topo
-from ..ops import linalg, spectral
-from ..ops.elementwise import abs_, cast, eq, le, lt, where
+from ..ops import determinant, linalg, spectral
+from ..ops.elementwise import abs_, cast, eq, le, log, lt, sign, where
 from ..ops.index import take_along
 from ..ops.leaf import splat
 from ..ops.matrix import each_column, each_row, identity, matmul, transpose
-from ..ops.movement import broadcast, reshape
-from ..ops.reduce import argmax, reduce_max
+from ..ops.movement import broadcast, reshape, slice_
+from ..ops.reduce import argmax, reduce_max, reduce_sum
 from ..ops.spectral import LINALG
 from ..ops.tuples import get
 
 Results = tuple[Node, ...]
+VALUES: dict[Op, tuple[int, Op]] = {spectral.eigh: (0, spectral.eigvalsh), spectral.svd: (1, spectral.svdvals)}
 TURNED = 16                                             # rows, from which on it pays to turn a matrix before it is rotated
 
 
@@ -43,19 +44,33 @@ def _expand(graph: Graph, rec: Recorder) -> Graph:
         return graph
     done: dict[Node, Node] = {leaf: leaf for leaf in graph.leaves}
     parts: dict[Node, Results] = {}
-    factors = _Factors()
-    for n in order:
-        if n in done:
-            continue
+    factors, whole = _Factors(), _with_vectors(order)
+
+    def visit(n: Node) -> None:
         here = rec.info.get(n, graph.where(n))
         inputs = tuple(done.get(i, i) for i in n.inputs)
-        if n.op.name in LINALG:
+        if n.op is determinant.cofactors:               # a choice, in whose branches there is more to spell out
+            rec.here = here
+            out = determinant.cofactors_of(inputs[0])
+            done[inputs[0]] = inputs[0]
+            each_of(topo((out,), stop=inputs))
+            done[n] = done[out]
+        elif n.op.name in LINALG:
             rec.here = Info(here.locs, frozenset(), here.scopes, here.phases)
-            out = EXPANDED[n.op.name](factors, *inputs, **n.attrs) if n.op.name in EXPANDED else flat(n.op, inputs, n.attrs)
+            if n.op in VALUES and (n.op, n.inputs[0]) not in whole:
+                return                                  # of which only the values will be asked for
+            both = next((op for op, (_, alone) in VALUES.items() if n.op is alone and (op, n.inputs[0]) in whole), None)
+            if both is not None:
+                done[n] = EXPANDED[both.name](factors, *inputs)[VALUES[both][0]]
+                return
+            results = EXPANDED[n.op.name](factors, *inputs, **n.attrs) if n.op.name in EXPANDED else flat(n.op, inputs, n.attrs)
             if isinstance(n.type, TupleType):
-                parts[n] = out
-                continue
-            done[n] = out[0]
+                parts[n] = results
+                return
+            done[n] = results[0]
+        elif n.op is get and n.inputs[0].op in VALUES and n.inputs[0] not in parts:
+            rec.here = here
+            (done[n],) = _alone(VALUES[n.inputs[0].op][1], factors, done.get(n.inputs[0].inputs[0], n.inputs[0].inputs[0]))
         elif n.op is get and n.inputs[0] in parts:
             done[n] = parts[n.inputs[0]][n.attrs["index"]]
         else:
@@ -64,10 +79,23 @@ def _expand(graph: Graph, rec: Recorder) -> Graph:
             rec.here = here
             changed = any(n.attrs[k] is not v for k, v in inner.items())
             done[n] = Node(n.op, inputs, {**n.attrs, **inner} if changed else n.attrs, n.type) if changed or inputs != n.inputs else n
-            continue
+            return
         rec.info[done[n]] = rec.info.get(done[n], here) | here
+
+    def each_of(nodes: Sequence[Node]) -> None:
+        for n in nodes:
+            if n not in done and n not in parts:
+                visit(n)
+
+    each_of(order)
     roots = tuple(done[r] for r in graph.roots)
     return graph if roots == graph.roots else graph.with_roots(roots)
+
+
+def _with_vectors(order: Sequence[Node]) -> set[tuple[Op, Node]]:
+    """The decompositions, and the matrices, of which somebody reads more than the values."""
+    read = {(of.op, of.inputs[0]) for n in order if n.op is get and (of := n.inputs[0]).op in VALUES and n.attrs["index"] != VALUES[of.op][0]}
+    return read | {(spectral.svd, n.inputs[0]) for n in order if n.op is spectral.pinv}
 
 
 def flat(op: Op, inputs: Results, attrs: Mapping[str, Any]) -> Results:
@@ -90,6 +118,7 @@ class _Factors:
     def __init__(self) -> None:
         self.known: dict[Node, tuple[Node, Node, Node]] = {}
         self.spectra: dict[Node, Results] = {}
+        self.eigen: dict[Node, Results] = {}
 
     def of(self, a: Node) -> tuple[Node, Node, Node]:
         """L and U in one, the order of the rows, and for each matrix whether it is singular."""
@@ -114,6 +143,28 @@ def _solve(factors: _Factors, a: Node, b: Node, *, transposed: bool) -> Results:
     return (where(broadcast(singular, shape=t.shape, axes=(t.rank - 2, t.rank - 1)), splat(float("nan"), x), x),)
 
 
+def _lu(factors: _Factors, a: Node) -> Results:
+    return factors.of(a)[:2]
+
+
+def _pivots(f: Node) -> Node:
+    """The diagonal of matrices of static size: every n + 1st place of what is flat."""
+    *lead, n, _ = f.tensor.shape
+    flat = reshape(f, shape=(*lead, n * n))
+    return slice_(flat, starts=(0,) * (len(lead) + 1), stops=flat.tensor.shape, steps=(*(1 for _ in lead), n + 1))
+
+
+def _det(factors: _Factors, a: Node) -> Results:
+    f, perm, _ = factors.of(a)
+    return (determinant.signed_product(_pivots(f), perm),)
+
+
+def _slogdet(factors: _Factors, a: Node) -> Results:
+    f, perm, _ = factors.of(a)
+    pivots = _pivots(f)
+    return determinant.signed_product(sign(pivots), perm), reduce_sum(log(abs_(pivots)), axes=(pivots.tensor.rank - 1,))
+
+
 # ---- factors of matrices that are not square -------------------------------------------------------------------------------------------
 
 
@@ -123,6 +174,24 @@ def _qr(_: _Factors, x: Node, *, full: bool) -> Results:
     assert isinstance(out, TupleType)
     q, r = (t for t in out.items if isinstance(t, TensorType))
     return (identity(q), splat(0.0, r)) if 0 in x.tensor.shape else flat(spectral.qr, (x,), {"full": full})
+
+
+def _eigh(factors: _Factors, x: Node) -> Results:
+    if x not in factors.eigen:
+        factors.eigen[x] = flat(spectral.eigh, (x,), {})
+    return factors.eigen[x]
+
+
+def _alone(op: Op, factors: _Factors, x: Node) -> Results:
+    return _svdvals(factors, x) if op is spectral.svdvals else flat(op, (x,), {})
+
+
+def _svdvals(factors: _Factors, x: Node) -> Results:
+    """Of a wide matrix those of its transpose, of a tall one those of R."""
+    m, n = (k.__index__() for k in x.tensor.shape[-2:])
+    if m < n:
+        x, m, n = transpose(x), n, m
+    return flat(spectral.svdvals, (_qr(factors, x, full=False)[1] if n < m else x,), {})
 
 
 def _svd(factors: _Factors, x: Node) -> Results:
@@ -187,4 +256,5 @@ def _pinv(factors: _Factors, x: Node, *, rtol: float) -> Results:
     return (matmul(v * each_row(inverse, v.tensor), transpose(u)),)
 
 
-EXPANDED: dict[str, Callable[..., Results]] = {"solve": _solve, "qr": _qr, "svd": _svd, "pinv": _pinv}
+EXPANDED: dict[str, Callable[..., Results]] = {"lu": _lu, "solve": _solve, "det": _det, "slogdet": _slogdet, "eigh": _eigh, "svdvals": _svdvals,
+                                            "qr": _qr, "svd": _svd, "pinv": _pinv}

@@ -18,12 +18,12 @@ from ..core.record import dataclass
 from ..ir.node import Node
 from ..loop.ir import Accum, Alloc, Bin, Buffer, Cast, Expr, For, If, Int, Lit, Select, Stmt, Store, Un, Var, While, seq
 from ..ops.spectral import SIGN
-from . import orthogonal, tiles, tridiagonal
+from . import bidiagonal, orthogonal, tiles, tridiagonal
 from .access import Home
 from .context import in_registers
 from .elementwise import number
 from .orthogonal import scale_of
-from .small import LANE, Lanes
+from .small import FEW, LANE, Lanes
 from .task import Task, sizes
 from .tiles import Element, Shape, each, filled
 
@@ -212,7 +212,7 @@ def tolerance(dtype: DType) -> float:
 # ---- symmetric matrices ----------------------------------------------------------------------------------------------------------------
 
 
-def _eigh(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer, Buffer], Stmt]) -> Stmt:
+def _eigh(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer, Buffer], Stmt], vectors: bool = True) -> Stmt:
     """written(diagonal, rows of vectors, order, flag)."""
     dtype = m.dtype
     b, v = m.square("b", n), m.square("v", n)
@@ -230,14 +230,14 @@ def _eigh(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer
         corner = Alloc(by, seq(Store(by, (), Select(need[()], Bin("*", t, pq[()]), zero)), Store(b, m.at(P, P), Bin("-", pp[()], by[()])),
                                Store(b, m.at(Q, Q), Bin("+", qq[()], by[()])), *zeros))
         mirror = each("i", 0, n, seq(Store(b, m.at(i, P), b[m.at(P, i)]), Store(b, m.at(i, Q), b[m.at(Q, i)])))
-        return seq(rotated(m, b, n, c, s), corner, mirror, rotated(m, v, n, c, s))
+        return seq(rotated(m, b, n, c, s), corner, mirror, *([rotated(m, v, n, c, s)] if vectors else []))
 
     unit = m.filled(v, n, lambda i, j: Select(Bin("==", i, j), number(1, dtype), zero))
     diagonal = each("i", 0, n, Store(w, m.at(i), b[m.at(i, i)]))
-    body = seq(m.filled(b, n, lambda i, j: Bin("*", Bin("+", x(i, j), x(j, i)), half)), unit, m.run(finite(m, b, flag, n)),
-               sweeps(m, n, look, needed, theta, turn, [pp, qq, pq]), m.run(seq(diagonal, ordered(m, order, w, n, False), signed(m, v, n))),
-               written(w, v, order, flag))
-    for buf in (b, v, w, order, flag):
+    body = seq(m.filled(b, n, lambda i, j: Bin("*", Bin("+", x(i, j), x(j, i)), half)), *([unit] if vectors else []), m.run(finite(m, b, flag, n)),
+               sweeps(m, n, look, needed, theta, turn, [pp, qq, pq]),
+               m.run(seq(diagonal, ordered(m, order, w, n, False), *([signed(m, v, n)] if vectors else []))), written(w, v, order, flag))
+    for buf in (b, *([v] if vectors else []), w, order, flag):
         body = Alloc(buf, body)
     return body
 
@@ -249,10 +249,9 @@ def _checked(flag: Expr, value: Expr) -> Expr:
 
 def eigh(n: Node, task: Task, homes: Sequence[Sequence[Home]]) -> Stmt:
     size, m = sizes(n)[0], One(task, task.dtype, task.lanes)
-    i = Var("i")
 
     def written(w: Buffer, v: Buffer, order: Buffer, flag: Buffer) -> Stmt:
-        values = each("i", 0, size, seq(*(Store(*task.reader.place(h, (*task.batch, i)), _checked(flag[0], w[order[i]])) for h in homes[0])))
+        values = task.vector_written(homes[0], size, lambda i: _checked(flag[0], w[order[i]]))
         return seq(values, task.written(homes[1], size, size, lambda i, j: _checked(flag[0], v[order[j], i])))
 
     def sorted_(w: Buffer, v: Buffer, flag: Buffer) -> Stmt:
@@ -275,10 +274,34 @@ def small_eigh(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
     return _eigh(Many(t, t.dtype, t.lanes), size, t.operand(n.inputs[0]), written)
 
 
+def eigvalsh(n: Node, task: Task, homes: Sequence[Sequence[Home]]) -> Stmt:
+    size, m = sizes(n)[0], One(task, task.dtype, task.lanes)
+
+    def written(w: Buffer, _: Buffer, order: Buffer, flag: Buffer) -> Stmt:
+        return task.vector_written(homes[0], size, lambda i: _checked(flag[0], w[order[i]]))
+
+    def sorted_(w: Buffer, v: Buffer, flag: Buffer) -> Stmt:
+        order = m.vector("order", size, i64)
+        return Alloc(order, seq(ordered(m, order, w, size, False), written(w, v, order, flag)))
+
+    if size > MANY:
+        return tridiagonal.eigen(size, task.operand(n.inputs[0]), task.dtype, task.lanes, sorted_, vectors=False)
+    return _eigh(m, size, task.operand(n.inputs[0]), written, vectors=False)
+
+
+def small_eigvalsh(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
+    size = sizes(n)[0]
+
+    def written(w: Buffer, _: Buffer, order: Buffer, flag: Buffer) -> Stmt:
+        return t.vector_written(homes[0], size, lambda i: _checked(flag[0, LANE], w[order[i, LANE], LANE]))
+
+    return _eigh(Many(t, t.dtype, t.lanes), size, t.operand(n.inputs[0]), written, vectors=False)
+
+
 # ---- singular values -------------------------------------------------------------------------------------------------------------------
 
 
-def _svd(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer, Buffer, Buffer], Stmt]) -> Stmt:
+def _svd(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer, Buffer, Buffer], Stmt], vectors: bool = True) -> Stmt:
     """Of a square matrix: written(rows σ uᵀ, rows vᵀ, order, flag, scale), the rows in no order."""
     dtype = m.dtype
     g, v = m.square("g", n), m.square("j", n)
@@ -291,7 +314,7 @@ def _svd(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer,
     theta = Bin("/", Bin("*", Bin("-", b[()], a[()]), half), ab[()])
 
     def turn(c: Expr, s: Expr, t: Expr) -> Stmt:
-        return seq(rotated(m, g, n, c, s), rotated(m, v, n, c, s))
+        return seq(rotated(m, g, n, c, s), *([rotated(m, v, n, c, s)] if vectors else []))
 
     unit = m.filled(v, n, lambda i, j: Select(Bin("==", i, j), number(1, dtype), zero))
     first = m.at(Int(0))
@@ -299,9 +322,11 @@ def _svd(m: Mode, n: int, x: Element, written: Callable[[Buffer, Buffer, Buffer,
     find = Alloc(largest, seq(Store(largest, (), zero), each("i", 0, n, each("k", 0, n, grow)), Store(scale, first, scale_of(largest[()])),
                               each("i", 0, n, each("k", 0, n, divide))))
     lengths = each("i", 0, n, Alloc(a, seq(m.dots(g, n, [(i, i, a)]), Store(norms, m.at(i), a[()]))))
-    body = seq(m.filled(g, n, lambda i, j: x(j, i)), unit, m.run(seq(finite(m, g, flag, n), find)), sweeps(m, n, look, needed, theta, turn, [a, b, ab]),
-               m.run(seq(lengths, ordered(m, order, norms, n, True), signed(m, v, n, [g]))), written(g, v, order, flag, scale))
-    for buf in (g, v, norms, order, flag, scale):
+    body = seq(m.filled(g, n, lambda i, j: x(j, i)), *([unit] if vectors else []), m.run(seq(finite(m, g, flag, n), find)),
+               sweeps(m, n, look, needed, theta, turn, [a, b, ab]),
+               m.run(seq(lengths, ordered(m, order, norms, n, True), *([signed(m, v, n, [g])] if vectors else []))),
+               written(g, v if vectors else norms, order, flag, scale))
+    for buf in (g, *([v] if vectors else []), norms, order, flag, scale):
         body = Alloc(buf, body)
     return body
 
@@ -337,4 +362,30 @@ def small_svd(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
     return _svd(Many(t, t.dtype, t.lanes), size, t.operand(n.inputs[0]), written)
 
 
-KERNELS: dict[str, Any] = {"eigh": (eigh, small_eigh), "svd": (svd, small_svd)}
+def svdvals(n: Node, task: Task, homes: Sequence[Sequence[Home]]) -> Stmt:
+    """The largest half of the eigenvalues of [[0, x], [xᵀ, 0]], which bidiagonal is tridiagonal; of a small matrix the lengths of the rows."""
+    size, m = sizes(n)[0], One(task, task.dtype, task.lanes)
+
+    def lengths(_: Buffer, norms: Buffer, order: Buffer, flag: Buffer, scale: Buffer) -> Stmt:
+        return task.vector_written(homes[0], size, lambda i: _checked(flag[0], Bin("*", Un("sqrt", norms[order[i]]), scale[0])))
+
+    def largest(w: Buffer, flag: Buffer) -> Stmt:
+        order, zero = m.vector("order", 2 * size, i64), number(0, task.dtype)
+        return Alloc(order, seq(ordered(m, order, w, 2 * size, True),
+                                task.vector_written(homes[0], size, lambda i: _checked(flag[0], Bin("max", w[order[i]], zero)))))
+
+    if size > FEW:
+        return bidiagonal.values(size, task.operand(n.inputs[0]), task.dtype, task.lanes, largest)
+    return _svd(m, size, task.operand(n.inputs[0]), lengths, vectors=False)
+
+
+def small_svdvals(n: Node, t: Lanes, homes: Sequence[Sequence[Home]]) -> Stmt:
+    size = sizes(n)[0]
+
+    def lengths(_: Buffer, norms: Buffer, order: Buffer, flag: Buffer, scale: Buffer) -> Stmt:
+        return t.vector_written(homes[0], size, lambda i: _checked(flag[0, LANE], Bin("*", Un("sqrt", norms[order[i, LANE], LANE]), scale[0, LANE])))
+
+    return _svd(Many(t, t.dtype, t.lanes), size, t.operand(n.inputs[0]), lengths, vectors=False)
+
+
+KERNELS: dict[str, Any] = {"eigh": (eigh, small_eigh), "eigvalsh": (eigvalsh, small_eigvalsh), "svd": (svd, small_svd), "svdvals": (svdvals, small_svdvals)}

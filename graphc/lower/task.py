@@ -34,6 +34,11 @@ class Task:
             return seq(*(Store(*self.reader.place(h, (*self.batch, i, j)), v) for h in homes))
         return stripes(rows, columns, self.lanes, at) if homes else seq()
 
+    def vector_written(self, homes: Sequence[Home], n: int, value: Callable[[Expr], Expr]) -> Stmt:
+        i = Var("i")
+        v = value(i)
+        return tiles.each("i", 0, n, seq(*(Store(*self.reader.place(h, (*self.batch, i)), v) for h in homes))) if homes else seq()
+
 
 Blocked = Callable[[Node, Task, Sequence[Sequence[Home]]], Stmt]
 

@@ -196,7 +196,7 @@ solve: Op = register(Op("solve", "linalg", _solve_type, _solve, _solve_vjp, "x o
                         lambda rng: [([regular(rng, 3, 3), rng.uniform(-1, 1, (3, 2))], {"transposed": t}) for t in (False, True)]
                         + [([regular(rng, 2, 4, 4), rng.uniform(-1, 1, (2, 4, 1))], {"transposed": False})]))
 
-SYSTEMS = frozenset({"cholesky", "lu", "triangular_solve", "solve"})
+SYSTEMS = frozenset({"cholesky", "lu", "triangular_solve", "solve", "det", "slogdet", "cofactors"})
 
 
 def diagonal_is_zero(x: Node) -> Node:

@@ -169,6 +169,22 @@ eigh: Op = register(Op("eigh", "linalg", _eigh_type, _eigh, _eigh_vjp,
                        lambda rng: [([_apart(rng, 3, 3)], {}), ([_apart(rng, 2, 4, 4)], {}), ([_apart(rng, 1, 1)], {})]))
 
 
+def _eigvalsh_type(t: Type) -> TensorType:
+    """That of square x without the last axis."""
+    return TensorType(matrices("eigvalsh", t, square=True).shape[:-1], matrices("eigvalsh", t).dtype)
+
+
+def _eigvalsh_vjp(g: Node, y: Node, x: Node) -> tuple[Node]:
+    """dx = V diag(g) Vᵀ: no gap between eigenvalues is divided by."""
+    v = get(eigh(x), index=1)
+    out = matmul(v * each_row(g, v.tensor), transpose(v))
+    return ((out + transpose(out)) * 0.5,)
+
+
+eigvalsh: Op = register(Op("eigvalsh", "linalg", _eigvalsh_type, lambda x: _eigh(x)[0], _eigvalsh_vjp, "The eigenvalues of `eigh`, alone",
+                           lambda rng: [([_apart(rng, 3, 3)], {}), ([_apart(rng, 2, 4, 4)], {}), ([_apart(rng, 1, 1)], {})]))
+
+
 # ---- singular values -------------------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +250,23 @@ svd: Op = register(Op("svd", "linalg", _svd_type, _svd, _svd_vjp,
                       lambda rng: [([_apart(rng, 3, 3)], {}), ([_apart(rng, 4, 4)[:, :2]], {}), ([_apart(rng, 2, 4, 4)[:, :3]], {})]))
 
 
+def _svdvals_type(t: Type) -> TensorType:
+    """Of x[..., m, n]: [..., k], k the smaller of m and n."""
+    t = matrices("svdvals", t)
+    return TensorType((*t.shape[:-2], _less(*t.shape[-2:])), t.dtype)
+
+
+def _svdvals_vjp(g: Node, y: Node, x: Node) -> tuple[Node]:
+    """dx = U diag(g) Vᵀ."""
+    both = svd(x)
+    u = get(both, index=0)
+    return (matmul(u * each_row(g, u.tensor), get(both, index=2)),)
+
+
+svdvals: Op = register(Op("svdvals", "linalg", _svdvals_type, lambda x: _svd(x)[1], _svdvals_vjp, "The singular values of `svd`, alone",
+                          lambda rng: [([_apart(rng, 3, 3)], {}), ([_apart(rng, 4, 4)[:, :2]], {}), ([_apart(rng, 2, 4, 4)[:, :3]], {})]))
+
+
 # ---- pseudo-inverses -------------------------------------------------------------------------------------------------------------------
 
 
@@ -264,4 +297,4 @@ pinv: Op = register(Op("pinv", "linalg", _pinv_type, _pinv, _pinv_vjp,
                        lambda rng: [([_apart(rng, 3, 3)], {"rtol": 1e-6}), ([_apart(rng, 4, 4)[:, :2]], {"rtol": 1e-6}),
                                     ([_apart(rng, 2, 4, 4)[:, :3]], {"rtol": 1e-6})]))
 
-LINALG = SYSTEMS | {"qr", "eigh", "svd", "pinv"}
+LINALG = SYSTEMS | {"qr", "eigh", "eigvalsh", "svd", "svdvals", "pinv"}

@@ -12,7 +12,7 @@ from ..core.errors import GraphError
 from ..core.types import TensorType, TupleType
 from ..ir.node import Node
 from ..ir.walk import rebuilt, substitute, topo
-from ..ops import contract, index, movement, reduce, tuples
+from ..ops import contract, determinant, index, movement, reduce, tuples
 from ..ops.along import cumsum
 from ..ops.call import barrier, custom_vjp, linear_or_refuse
 from ..ops.elementwise import cast, eq, maximum, where
@@ -164,10 +164,17 @@ def _extremum(n: Node, ts: Tangents) -> Tangent:
     return reduce.reduce_sum(where(hit, t, splat(0.0, t)), axes=axes) / maximum(count, splat(1.0, count))
 
 
+def _cofactors(n: Node, ts: Tangents) -> Tangent:
+    """Through the ops that they are."""
+    (x,), (t,) = n.inputs, ts
+    assert t is not None
+    return push((determinant.cofactors_of(x),), {x: t})[1][0]
+
+
 LINEAR = (movement.reshape, movement.permute, movement.broadcast, movement.slice_, movement.flip, movement.concat, reduce.reduce_sum, cumsum, window, fold,
           index.take, index.take_along, index.scatter_add, index.put_along_add)
 RULES: dict[object, Rule] = {**dict.fromkeys(LINEAR, _linear), contract.contract: _multilinear, reduce.reduce_max: _extremum, reduce.reduce_min: _extremum,
-                           movement.pad: _pad, cast: _cast, tuples.topk: _topk,
+                           movement.pad: _pad, cast: _cast, tuples.topk: _topk, determinant.cofactors: _cofactors,
                            barrier: _barrier}
 
 

@@ -16,7 +16,7 @@ from ..core.types import TensorType, TokenType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
-from ..ops import contract, index, linalg, movement, reduce, spectral, tuples
+from ..ops import contract, determinant, index, linalg, movement, reduce, spectral, tuples
 from ..ops.along import argsort, cumsum
 from ..ops.branch import cond
 from ..ops.call import barrier, custom_jvp, custom_vjp, remat
@@ -230,7 +230,8 @@ RULES: dict[Op, Rule] = {
     movement.pad: _shifted(lambda attrs, n: {"lo": (0, *attrs["lo"]), "hi": (0, *attrs["hi"]), "value": attrs["value"]}),
     index.check_index: _all, stop_gradient: _all, index.take: _take, contract.contract: _contract,
     barrier: _barrier, pure_callback: _callback, linalg.solve: _system, linalg.triangular_solve: _system,
-    **dict.fromkeys((linalg.cholesky, linalg.lu, spectral.qr, spectral.eigh, spectral.svd, spectral.pinv), _all),
+    **dict.fromkeys((linalg.cholesky, linalg.lu, determinant.det, determinant.cofactors, determinant.slogdet, spectral.qr, spectral.eigh, spectral.eigvalsh,
+                     spectral.svd, spectral.svdvals, spectral.pinv), _all),
 }
 BODIES: dict[Op, Body] = {scan: vmap_control.scan_, cond: vmap_control.cond_, while_: vmap_control.while_loop,
                           **dict.fromkeys((custom_vjp, custom_jvp, remat), vmap_calls.call_)}

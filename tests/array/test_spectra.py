@@ -77,7 +77,8 @@ def test_factors(shape: tuple[int, ...], dtype: Any) -> None:
         hold(x, out)
 
 
-INTERPRETED = [((3, 2), L.qr), ((10, 3), L.qr), ((2, 2), L.svd), ((5, 2, 2), L.svd), ((5, 2, 2), L.eigh), ((9, 9), L.eigvalsh)]
+INTERPRETED = [((3, 2), L.qr), ((10, 3), L.qr), ((2, 2), L.svd), ((5, 2, 2), L.svd), ((5, 2, 2), L.eigh), ((9, 9), L.eigvalsh), ((9, 9), L.eigh),
+               ((9, 9), L.svdvals)]
 
 
 @pytest.mark.parametrize(("shape", "f"), INTERPRETED, ids=[f"{f.__name__}{shape}" for shape, f in INTERPRETED])
@@ -292,7 +293,7 @@ def test_the_complete_basis_has_no_derivative() -> None:
 
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: L.qr(gx.ones(3)), "qr is of matrices, got f32[3]"), (lambda: L.qr(gx.ones((2, 2)), mode="r"), "there is no mode 'r'"),
-    (lambda: L.eigh(gx.ones((2, 3))), "eigh is of square matrices"), (lambda: L.svdvals(gx.ones(2)), "svd is of matrices"),
+    (lambda: L.eigh(gx.ones((2, 3))), "eigh is of square matrices"), (lambda: L.svdvals(gx.ones(2)), "svdvals is of matrices"),
     (lambda: L.lstsq(gx.ones((3, 2)), gx.ones((2, 1))), "lstsq needs as many rows on the right as on the left, got f32[3,2] and f32[2,1]"),
     (lambda: L.expm(gx.ones((2, 3))), "expm is of square matrices"), (lambda: L.expm(gx.ones((2, 2), dtype=gx.bfloat16)), "expm does not compute in bf16"),
     (lambda: L.eigh(gx.ones((2, 2), dtype=gx.float16)), "eigh does not compute in f16"), (lambda: L.matrix_norm(gx.ones((2, 2)), ord=3), "no matrix norm 3"),
