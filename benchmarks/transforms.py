@@ -6,11 +6,12 @@ The loop: `scan` of 1,000 steps of c ← c/2 + x and its gradient, in nanosecond
 `vmap(grad)` writes 64 gradients of 101,770 numbers (26 MB), the batch's gradient one. Beside them stand the operations of both, and a plain store of as many
 bytes into memory that is used again and into fresh memory: per-example gradients are a matter of memory, not of arithmetic. What one wants of them seldom is:
 their norms, and the step of private training (DP-SGD: each clipped to a norm, summed, noise, update) beside the plain step. Hessians: of a small function,
-and of 10⁴ of them. The least time of many calls in turn; every result is compared with the others'. One thread: pin the process to a core.
+and of 10⁴ of them. The least processor time of many slices in turn; every result is compared with the others'. One thread: pin the process to a core.
 """
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ def measured(works: dict[str, Callable[[SimpleNamespace], Any]], args: tuple[Any
             runs[f"{work}, {name}"] = lambda step=step, own=own, lib=lib: lib.wait(step(*own))       # type: ignore[misc]
             results[name] = step(*own)
         same(results, rtol) if rtol else None
-    return timed(runs, rounds=31, slice_seconds=0.004, of=min)
+    return timed(runs, rounds=21, slice_seconds=0.004, of=min, clock=time.process_time)
 
 
 # ---- a loop --------------------------------------------------------------------------------------------------------------------------
