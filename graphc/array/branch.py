@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.dtype import bool_, i64
-from ..core.errors import GraphError
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
@@ -48,6 +48,8 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     if k.shape != () or not k.dtype.is_integer:
         raise GraphError(f"switch by an index of type {k.type}", op="switch", at=user_loc(), why="one integer says which branch runs",
                          fix="gx.cond for a bool; .astype(gx.int64) for a number")
+    if not isinstance(branches, (list, tuple)):
+        raise GraphTypeError(f"switch: branches is a {type(branches).__name__}", op="switch", at=user_loc(), fix="a list of functions")
     if not branches:
         raise GraphError("switch of no branches", op="switch", at=user_loc())
     return _choose("switch", cast(k, i64), [(f"branches[{i}]", f) for i, f in enumerate(branches)], operands)
@@ -59,8 +61,13 @@ def _choose(what: str, index: Tensor, functions: Sequence[tuple[str, Callable[..
     types = [(f"x{k}", x.type) for k, x in enumerate(given)]
     for name, f in functions:
         if not callable(f):
-            raise GraphError(f"{what}: {name} is {type(f).__name__}, not a function", op=what, at=user_loc(), fix=f"gx.{what}(..., lambda: value, ...)")
-    bodies = [traced(f, given, types, lambda values, f=f: f(*in_tree.unflatten(values)), "branch") for _, f in functions]      # type: ignore[misc]
+            raise GraphTypeError(f"{what}: {name} is {type(f).__name__}, not a function", op=what, at=user_loc(), fix=f"gx.{what}(..., lambda: value, ...)")
+    bodies: list[Body] = []
+    for _, f in functions:
+        def run(values: list[Tensor], f: Callable[..., Any] = f) -> Any:
+            result = f(*in_tree.unflatten(values))
+            return tree.ordered(result, bodies[0].tree) if bodies else result
+        bodies.append(traced(f, given, types, run, "branch"))
     outputs = _matched(what, [name for name, _ in functions], bodies)
     over = captures(*bodies)
     branches = [b.closed(over, outs) for b, outs in zip(bodies, outputs)]
@@ -90,6 +97,7 @@ def _matched(what: str, names: Sequence[str], bodies: Sequence[Body]) -> list[li
             if node is None:
                 other = next(n for n, o in zip(names, bodies) if settled(o, k).tensor == like)
                 raise GraphError(f"{what}: {path} is {settled(b, k).tensor} from {name} and {like} from {other}", op=what, at=user_loc(),
-                                 why="whichever branch runs, what comes out has one type", fix=f".astype({like.dtype.name!r}), or one shape in both")
+                                 why="whichever branch runs, what comes out has one type",
+                                 fix=f".astype({like.dtype.name!r})" if settled(b, k).tensor.shape == like.shape else "one shape in both")
             out[-1].append(node)
     return out

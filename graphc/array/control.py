@@ -9,10 +9,10 @@ import numpy as np
 
 from ..core.dims import Size
 from ..core.dtype import bool_, i64
-from ..core.errors import GraphError
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..core.record import dataclass, replace
-from ..core.types import TensorType
+from ..core.types import MAX_BYTES, TensorType
 from ..ir.node import Graph, Node
 from ..ir.walk import substitute
 from ..ops import control as ops
@@ -20,7 +20,7 @@ from ..ops import movement
 from ..ops.leaf import input_
 from ..ops.loop import while_
 from ..ops.tuples import get
-from ..trace import tree
+from ..trace import checks, tree
 from ..trace.apply import apply_graph, apply_several
 from ..trace.broadcast import as_tensor, cast
 from ..trace.tensor import Tensor
@@ -44,6 +44,9 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     >>> gx.scan(lambda c, x: (c + x, c * x), gx.tensor(0.0), gx.tensor([1.0, 2.0, 3.0]))
     (tensor(6.), tensor([0., 2., 9.]))
     """
+    checks.body("scan", "f", f)
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise GraphTypeError(f"scan: reverse is a {type(reverse).__name__}, not a bool", op="scan", at=user_loc())
     carries, carry_tree = tree.flatten(init, is_tensor)
     slices, xs_tree = tree.flatten(xs, is_tensor)
     carries, slices = [strong(c) for c in carries], [as_tensor(x) for x in slices]
@@ -55,9 +58,10 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     def run(values: list[Tensor]) -> Any:
         result = f(carry_tree.unflatten(values[:len(carries)]), xs_tree.unflatten(values[len(carries):]))
         if not isinstance(result, tuple) or len(result) != 2:
-            raise GraphError(f"the body of scan returns (carry, y), got {type(result).__name__}", op="scan", at=user_loc(), fix="return carry, None")
-        same_tree("scan", tree.flatten(result[0], is_tensor)[1], carry_tree)
-        return result
+            raise GraphError(f"the body of scan returns (carry, y), got {checks.kind(result)}", op="scan", at=user_loc(), fix="return carry, None")
+        carry = tree.ordered(result[0], carry_tree)
+        same_tree("scan", tree.flatten(carry, is_tensor)[1], carry_tree)
+        return carry, result[1]
 
     body = traced(f, [*carries, *slices], types, run)
     after = [agreed("scan", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
@@ -83,6 +87,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     >>> gx.fori_loop(1, 5, lambda i, c: c * i, gx.tensor(1)).item()
     24
     """
+    checks.body("fori_loop", "body", body)
     bounds = [_bound(name, x) for name, x in (("lower", lower), ("upper", upper))]
 
     def turn(carry: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -125,7 +130,9 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     >>> round(root(gx.tensor(2.0)).item(), 4), round(gx.grad(root)(gx.tensor(2.0)).item(), 4)
     (1.4142, 0.3536)
     """
-    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 0):
+    checks.body("while_loop", "cond_fun", cond_fun)
+    checks.body("while_loop", "body_fun", body_fun)
+    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or not 0 <= max_steps < MAX_BYTES):
         raise GraphError(f"while_loop: max_steps is {max_steps!r}", op="while_loop", at=user_loc(), fix="the most turns that it may make, or None")
     carries, carry_tree = tree.flatten(init, is_tensor)
     carries = [strong(c) for c in carries]
@@ -133,7 +140,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     names = tree.paths(carry_tree, "carry")
 
     def turn(values: list[Tensor]) -> Any:
-        result = body_fun(carry_tree.unflatten(values))
+        result = tree.ordered(body_fun(carry_tree.unflatten(values)), carry_tree)
         same_tree("while_loop", tree.flatten(result, is_tensor)[1], carry_tree)
         return result
 
@@ -168,7 +175,7 @@ def _spelt(t: tree.TreeDef) -> str:
 
 def _length(xs: Sequence[Tensor], names: Sequence[str], length: int | None) -> Size:
     found: tuple[Size, str] | None = None if length is None else (length, "length")
-    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or not 0 <= length < MAX_BYTES):
         raise GraphError(f"scan: length is {length!r}, not a number of steps", op="scan", at=user_loc(), fix="an integer, 0 or more")
     for x, name in zip(xs, names, strict=True):
         if not x.shape:
@@ -187,7 +194,8 @@ def _chunk(n: Size, unroll: int | bool, checkpoint: int | str | None) -> tuple[i
     """How many steps one turn of the outer loop makes, and how: "spelt" out, or by a "loop" of its own."""
     if not isinstance(unroll, int) or (unroll < 1 and unroll is not False):
         raise GraphError(f"scan: unroll is {unroll!r}", op="scan", at=user_loc(), fix="the number of steps in a turn, or True for no loop at all")
-    if not (checkpoint is None or checkpoint == "sqrt" or (isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint > 0)):
+    if not (checkpoint is None or (isinstance(checkpoint, str) and checkpoint == "sqrt") or
+            (isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint > 0)):
         raise GraphError(f"scan: checkpoint is {checkpoint!r}", op="scan", at=user_loc(), fix='"sqrt", or after how many steps a carry is kept')
     unrolled = unroll is True or unroll > 1
     if not unrolled and checkpoint is None:

@@ -223,7 +223,7 @@ def _shift(x: Tensor, axis: Any) -> Tensor:
     return where(isfinite(m), m, 0.0)
 
 
-def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def logsumexp(x: Any, /, axis: Any = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow: m + log(sum(exp(x - m))), m the largest. Of -inf alone it is -inf."""
     x = _floating(x)
     axes = axis_tuple("logsumexp", axis, x.ndim)

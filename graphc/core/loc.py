@@ -5,6 +5,8 @@ import os
 import sys
 from types import FrameType
 
+import numpy as np
+
 from .record import dataclass
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -27,13 +29,13 @@ def user_loc() -> Loc | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_ROOT) and not code.co_filename.startswith(_MACHINERY) and not _is_ours(frame):
+        if not code.co_filename.startswith((_ROOT, *_MACHINERY)) and not _is_ours(frame):
             return Loc(code.co_filename, frame.f_lineno, getattr(code, "co_qualname", code.co_name))
         frame = frame.f_back
     return None
 
 
-_MACHINERY = ("<frozen ", "<__array_function__")        # the interpreter's and NumPy's own frames
+_MACHINERY = ("<frozen ", "<__array_function__", os.path.dirname(np.__file__) + os.sep)         # the interpreter's and NumPy's own frames
 
 
 def _is_ours(frame: FrameType) -> bool:

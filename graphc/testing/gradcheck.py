@@ -16,7 +16,7 @@ from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
 from ..ir.walk import topo
-from ..trace import tree
+from ..trace import checks, tree
 from ..trace.broadcast import as_tensor
 from ..trace.derivatives import jacfwd, jacrev, vjp
 from ..trace.tape import no_grad
@@ -48,6 +48,7 @@ def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol:
     >>> gx.gradcheck(lambda x: gx.sin(x) * x, gx.tensor([0.5, 2.0], dtype="f64", requires_grad=True))
     True
     """
+    checks.function("gradcheck", func, "gx.gradcheck(f, inputs)")
     args, places = _inputs("gradcheck", inputs, eps)
     try:
         _check(func, args, places, eps, atol, rtol, nondet_tol, check_forward_ad, check_backward_ad, method)
@@ -66,6 +67,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
     >>> gx.gradgradcheck(lambda x: gx.sin(x) * x, gx.tensor([0.5, 2.0], dtype="f64", requires_grad=True))
     True
     """
+    checks.function("gradgradcheck", func, "gx.gradgradcheck(f, inputs)")
     args, places = _inputs("gradgradcheck", inputs, eps)
     if grad_outputs is None:
         rng = np.random.default_rng(seed)

@@ -99,7 +99,7 @@ def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[
     cls = result_class(tensors)
     if tracer is None:
         out = build(*(t.node() for t in tensors))
-        return [concrete(n, v, cls, requires) for n, v in zip(out, evaluate(out, eager.known(out)))]
+        return [concrete(n, v, cls, requires) for n, v in zip(out, computed(out))]
     tracer.here()
     nodes = [t._traced_node(tracer) for t in tensors]
     if requires:
@@ -108,6 +108,17 @@ def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[
     if not tracer.active.isdisjoint(nodes):
         tracer.active.update(out)
     return [_wrap(n, cls, requires, False) for n in out]
+
+
+def computed(nodes: Sequence[Node]) -> Sequence[Array]:
+    """The values of nodes, from what is on the tape."""
+    for n in nodes:
+        check_bytes(n.tensor)
+    try:
+        return evaluate(nodes, eager.known(nodes))
+    except MemoryError as e:
+        raise GraphError("there is not enough memory for this", at=user_loc(), why=str(e) or None,
+                         fix="smaller sizes, or parts of it after each other") from None
 
 
 def concrete(node: Node, value: Array, cls: type[Tensor] = Tensor, requires_grad: bool = False, weak: bool = False) -> Tensor:

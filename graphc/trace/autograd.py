@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import GraphError, GraphTypeError
+from ..core.errors import GraphError
 from ..core.loc import user_loc
-from ..interp.numpy import evaluate
 from ..ir.node import Node
 from ..ir.walk import topo
 from ..ops import leaf
 from ..transform.grad import vjp
 from ..transform.vmap import vmap as batched
-from .apply import concrete
+from . import checks
+from .apply import computed, concrete
 from .broadcast import describe, from_array, lift
 from .extension import Function, FunctionCtx, once_differentiable
 from .storage import Storage
@@ -35,17 +35,19 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
 
     retain_graph is taken and ignored: nothing is freed. create_graph=True makes gradients that can be differentiated again.
     """
-    outputs = _sequence(tensors)
+    outputs = checks.tensors("backward()", "what it is called on", tensors)
     if current.tracer is not None and current.tracer.is_body:
         raise GraphError("backward() inside the body of a loop", at=user_loc(), why="the .grad of a parameter would be a state of the body",
                          fix="gx.grad(f)(...) inside the body, or backward() after the loop")
     with phase("backward"):
         nodes, cotangents = _seeds("backward()", outputs, grad_tensors)
         if inputs is not None:
-            only = {id(t) for t in _sequence(inputs)}
+            given = checks.tensors("backward()", "inputs", inputs)
+            _require_gradients("backward()", given)
+            only = {id(t) for t in given}
             wanted = [(n, t) for n, t in _leaves(nodes) if id(t) in only]
             kept = {id(t) for _, t in wanted}
-            wanted += [(t.node(), t) for t in _sequence(inputs) if id(t) not in kept]
+            wanted += [(t.node(), t) for t in given if id(t) not in kept]
         else:
             wanted = _leaves(nodes)
         grads = pull(nodes, cotangents, [n for n, _ in wanted], create_graph)
@@ -68,16 +70,14 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     >>> gx.autograd.grad(x * x, x, gx.eye(2), is_grads_batched=True)[0].tolist()
     [[2.0, 0.0], [0.0, 4.0]]
     """
-    outs, ins = _sequence(outputs), _sequence(inputs)
+    outs, ins = checks.tensors("autograd.grad", "outputs", outputs), checks.tensors("autograd.grad", "inputs", inputs)
+    _require_gradients("autograd.grad", ins)
     if materialize_grads and allow_unused is False:
         raise GraphError("autograd.grad with materialize_grads=True and allow_unused=False", at=user_loc(), why="zeros are what an unused input has")
     if is_grads_batched:
         return _batched_grad(outs, ins, grad_outputs, create_graph, bool(allow_unused), materialize_grads)
     with phase("backward"):
         nodes, cotangents = _seeds("autograd.grad", outs, grad_outputs)
-        for t in ins:
-            if not t.requires_grad:
-                raise GraphError(f"autograd.grad by {describe(t)}, which does not require a gradient", at=user_loc(), fix="requires_grad_() before using it")
         wrt = [t.node() for t in ins]
         reached = set(topo(nodes))
         unused = [t for t, n in zip(ins, wrt) if n not in reached]
@@ -91,7 +91,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
 def _batched_grad(outs: Sequence[Tensor], ins: Sequence[Tensor], grads: Any, create_graph: bool, allow_unused: bool,
                   materialize: bool) -> tuple[Tensor | None, ...]:
     """The products with each row of the cotangents: those with a cotangent that has no numbers yet, batched over it."""
-    given = [None] * len(outs) if grads is None else _sequence(grads) if isinstance(grads, (Tensor, list, tuple)) else [grads]
+    given = checks.beside("autograd.grad", outs, grads)
     rows = [from_array(g) if g is not None and not isinstance(g, Tensor) else g for g in given]
     n = next((r.shape[0] for r in rows if r is not None and r.shape), 0)
     cotangents: list[Node] = []
@@ -104,9 +104,6 @@ def _batched_grad(outs: Sequence[Tensor], ins: Sequence[Tensor], grads: Any, cre
     one = [leaf.input_(name="g", shape=o.shape, dtype=o.dtype.cotangent) for o in outs]
     with phase("backward"):
         nodes = [o.node() for o in outs]
-        for t in ins:
-            if not t.requires_grad:
-                raise GraphError(f"autograd.grad by {describe(t)}, which does not require a gradient", at=user_loc(), fix="requires_grad_() before using it")
         wrt = [t.node() for t in ins]
         reached = set(topo(nodes))
         unused = [t for t, w in zip(ins, wrt) if w not in reached]
@@ -124,17 +121,16 @@ def Variable(data: Any, requires_grad: bool = False) -> Tensor:
     return t.requires_grad_() if requires_grad else t
 
 
-def _sequence(x: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [x] if isinstance(x, Tensor) else list(x)
+def _require_gradients(what: str, tensors: Sequence[Tensor]) -> None:
+    for t in tensors:
+        if not t.requires_grad:
+            raise GraphError(f"{what} by {describe(t)}, which does not require a gradient", at=user_loc(), fix="requires_grad_() before using it")
 
 
 def _seeds(what: str, outputs: Sequence[Tensor], grads: Any) -> tuple[list[Node], list[Node]]:
     """The nodes to differentiate, and their cotangents."""
-    given = [None] * len(outputs) if grads is None else _sequence(grads) if isinstance(grads, (Tensor, list, tuple)) else [grads]
     nodes, cotangents = [], []
-    for out, g in zip(outputs, given, strict=True):
-        if not isinstance(out, Tensor):
-            raise GraphTypeError(f"{what} of a {type(out).__name__}", at=user_loc(), fix="a Tensor that requires a gradient")
+    for out, g in zip(outputs, checks.beside(what, outputs, grads)):
         if not out.dtype.is_inexact:
             raise GraphError(f"{what} of {out.type}: only floating tensors have gradients", op=describe(out), at=user_loc(), fix=".astype(gx.float32) first")
         if not out.requires_grad:
@@ -201,8 +197,7 @@ def derived(nodes: Sequence[Node], create_graph: bool) -> list[Tensor]:
     if current.tracer is not None:
         current.tracer.active.update(nodes)                             # without create_graph they are constants, where they meet what is not
         return [Tensor.from_node(n, requires_grad=create_graph and n.tensor.dtype.is_inexact) for n in nodes]
-    values = evaluate(nodes, eager.known(nodes))
-    return [concrete(n, v, Tensor, create_graph) if create_graph else Tensor.from_value(_owned(v)) for n, v in zip(nodes, values)]
+    return [concrete(n, v, Tensor, create_graph) if create_graph else Tensor.from_value(_owned(v)) for n, v in zip(nodes, computed(nodes))]
 
 
 def _owned(v: Any) -> Any:

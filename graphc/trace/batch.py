@@ -5,14 +5,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from ..core.dims import Size
-from ..core.errors import GraphError
+from ..core.dims import Dim, Size
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
-from ..core.types import TensorType
+from ..core.types import MAX_BYTES, TensorType
 from ..ir.node import Node
 from ..transform import vmap as transform
 from ..transform.vmap_control import from_front, spread, to_front
-from . import tree
+from . import checks, tree
 from .apply import apply_graph
 from .broadcast import as_tensor
 from .tape import current
@@ -36,6 +36,8 @@ def vmap(f: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0, axis_size
     >>> gx.vmap(gx.grad(lambda w, x: (w * x) ** 2), in_axes=(None, 0))(gx.tensor(2.0), gx.tensor([1.0, 2.0])).tolist()
     [4.0, 16.0]
     """
+    checks.function("vmap", f)
+
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         leaves, in_tree = tree.flatten((args, kwargs), _is_tensor)
@@ -117,6 +119,9 @@ def _place(what: str, axis: int, rank: int, where: str) -> int:
 
 def _size(tensors: list[Any], places: list[int | None], paths: list[str], given: int | None) -> Size:
     """How many examples there are."""
+    if given is not None and not isinstance(given, Dim) and (not checks.whole(given) or not 0 <= given < MAX_BYTES):
+        raise GraphTypeError(f"vmap: axis_size is a {type(given).__name__}" if not checks.whole(given) else f"vmap: axis_size is {given}", op="vmap",
+                             at=user_loc(), fix="how many examples there are, where in_axes are all None")
     found: tuple[Size, str] | None = None if given is None else (given, "axis_size")
     for t, a, path in zip(tensors, places, paths):
         if a is None:

@@ -12,14 +12,14 @@ from functools import partial, update_wrapper
 from typing import Any
 
 from ..core.dtype import f32
-from ..core.errors import GraphError
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..core.record import dataclass
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ops import call, leaf
 from ..ops.tuples import get
-from . import tree
+from . import checks, tree
 from .apply import apply_several
 from .broadcast import as_tensor, cast
 from .guards import bump
@@ -107,7 +107,11 @@ class _Custom:
         if not callable(fun):
             raise GraphError(f"{self.word} of a {type(fun).__name__}, which is no function", at=user_loc())
         self.fun = fun
-        self.nondiff_argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        given: Any = (nondiff_argnums,) if checks.whole(nondiff_argnums) else nondiff_argnums
+        if not isinstance(given, (tuple, list)) or not all(map(checks.whole, given)):
+            raise GraphTypeError(f"{self.word} of {self.name}: nondiff_argnums is a {type(nondiff_argnums).__name__}", at=user_loc(),
+                                 fix="the number of an argument, or a tuple of them")
+        self.nondiff_argnums: tuple[int, ...] = tuple(given)
         self._hooks: dict[str, Callable[..., Any]] = {}                 # the rules: what they read from outside, a compiled function compares
         update_wrapper(self, fun)
 
@@ -134,7 +138,11 @@ class _Custom:
         if not self._hooks:
             raise GraphError(f"{self.name} has no rule yet", at=user_loc(), fix=f"{self.name}.{self.missing}")
         depends(self)
-        static = {k % len(args) for k in self.nondiff_argnums if -len(args) <= k < len(args)}
+        for k in self.nondiff_argnums:
+            if not -len(args) <= k < len(args):
+                raise GraphError(f"{self.name} has {len(args)} arguments, and nondiff_argnums names argument {k}", at=user_loc(),
+                                 fix=f"argument numbers from 0 to {len(args) - 1}" if args else "no nondiff_argnums")
+        static = {k % len(args) for k in self.nondiff_argnums}
         fixed = [args[k] for k in sorted(static)]
         leaves, in_tree = tree.flatten(tuple(a for k, a in enumerate(args) if k not in static), is_tensor)
         tensors = [self._operand(x, path) for x, path in zip(leaves, tree.paths(in_tree, "argument"))]
@@ -201,7 +209,7 @@ class custom_vjp(_Custom):
         def run(*xs: Tensor) -> tuple[list[Node], tree.TreeDef, list[Any], tree.TreeDef]:
             out = fwd(*whole(xs))
             if not isinstance(out, tuple) or len(out) != 2:
-                raise GraphError(f"fwd of {self.name} returns a pair, got {type(out).__name__}", at=user_loc(), fix="return value, residuals")
+                raise GraphError(f"fwd of {self.name} returns a pair, got {checks.kind(out)}", at=user_loc(), fix="return value, residuals")
             values, out_tree = tree.flatten(out[0], is_tensor)
             residuals, res_tree = tree.flatten(out[1], is_tensor)
             return [strong(v).node() for v in values], out_tree, [residual(r) for r in residuals], res_tree
@@ -336,7 +344,7 @@ class custom_jvp(_Custom):
             tangents = [next(ts) if call.smooth(t) else None for t in types]
             got = self._hooks["jvp"](*fixed, tuple(in_tree.unflatten(primals)), tuple(in_tree.unflatten(tangents)))
             if not isinstance(got, tuple) or len(got) != 2:
-                raise GraphError(f"the jvp rule of {self.name} returns a pair, got {type(got).__name__}", at=user_loc(), fix="return value, tangent")
+                raise GraphError(f"the jvp rule of {self.name} returns a pair, got {checks.kind(got)}", at=user_loc(), fix="return value, tangent")
             slopes = list(spread(got[1], out_tree, "result", f"the jvp rule of {self.name}"))
             likes = [Tensor.from_node(o, requires_grad=call.smooth(o.type)) for o in outs]
             return [cotangent(s, o, f"the tangent of {path} from the rule of {self.name}") for s, o, path in zip(slopes, likes, tree.paths(out_tree, "result"))

@@ -22,11 +22,11 @@ from ..ops import elementwise, leaf, movement
 from ..transform import grad as reverse
 from ..transform import jvp as forward
 from ..transform.vmap import vmap as batched
-from . import tree
+from . import checks, tree
 from .apply import apply, apply_graph
 from .autograd import derived
 from .broadcast import as_tensor, cast
-from .functional import fresh
+from .functional import fresh, tree_without_past, without_past
 from .tape import current, differentiated, enable_grad
 from .tensor import Tensor
 from .tracer import phase
@@ -39,6 +39,7 @@ class Call:
     """A function run once: the leaves that it is differentiated by, what it returned, and the trees of both."""
 
     primals: list[Tensor]
+    wrt: list[Node]                                     # their nodes as they were given: the function may write to them
     in_tree: tree.TreeDef
     outputs: list[Tensor]
     out_tree: tree.TreeDef
@@ -46,11 +47,7 @@ class Call:
 
     @property
     def value(self) -> Any:
-        return self.out_tree.unflatten(self.outputs)
-
-    @property
-    def wrt(self) -> list[Node]:
-        return [p.node() for p in self.primals]
+        return self.out_tree.unflatten(without_past(self.outputs))
 
     @property
     def nodes(self) -> list[Node]:
@@ -64,35 +61,31 @@ def _is_tensor(x: Any) -> bool:
 def called(what: str, f: Callable[..., Any], args: Sequence[Any], argnums: Argnums | None = None, has_aux: bool = False,
            kwargs: dict[str, Any] | None = None) -> Call:
     """Run f with the arguments `argnums` (None: all, as a tuple) replaced by tensors of their own."""
-    picked = range(len(args)) if argnums is None else [argnums] if isinstance(argnums, int) else list(argnums)
-    for k in picked:
-        if not -len(args) <= k < len(args):
-            raise GraphError(f"{what} by argument {k} of {len(args)}", at=user_loc(), fix=f"argnums from 0 to {len(args) - 1}; keywords have no number")
-    chosen = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in picked)
+    picked = list(range(len(args))) if argnums is None else checks.places(what, argnums, len(args))
+    one = argnums is not None and not isinstance(argnums, (tuple, list))
+    chosen = args[picked[0]] if one else tuple(args[k] for k in picked)
     leaves, in_tree = tree.flatten(chosen, _is_tensor)
     primals = [fresh(x, what) for x in leaves]
-    own = in_tree.unflatten(primals)
+    wrt, own = [p.node() for p in primals], in_tree.unflatten(primals)
     new = list(args)
-    for k, x in zip(picked, [own] if isinstance(argnums, int) else own):
+    for k, x in zip(picked, [own] if one else own):
         new[k] = x
-    with differentiated():
+    with differentiated(wrt):
         out = f(*new, **(kwargs or {}))
     with enable_grad():
-        if has_aux and not (isinstance(out, tuple) and len(out) == 2):
-            raise GraphError(f"{what} with has_aux=True needs a function that returns a pair, got {type(out).__name__}", at=user_loc(), fix="return value, aux")
-        out, aux = out if has_aux else (out, None)
+        out, aux = checks.pair(what, out, has_aux)
         flat, out_tree = tree.flatten(out, _is_tensor)
         outputs = [as_tensor(o) for o in flat]
     for o in outputs:
         if not o.dtype.is_inexact:
             raise GraphError(f"{what} of a function that returns {o.type}: only floating tensors have derivatives", at=user_loc(),
                              fix=".astype(gx.float32), or has_aux=True and return (value, that)")
-    return Call(primals, in_tree, outputs, out_tree, aux)
+    return Call(primals, wrt, in_tree, outputs, out_tree, tree_without_past(aux))
 
 
 def _beside(what: str, word: str, x: Any, like: Sequence[Tensor], treedef: tree.TreeDef) -> list[Tensor]:
     """Tangents or cotangents: a tree like that of `like`, with leaves of the same types; a Python number takes the dtype."""
-    leaves, got = tree.flatten(x, _is_tensor)
+    leaves, got = tree.flatten(tree.ordered(x, treedef), _is_tensor)
     if got != treedef:
         raise GraphError(f"{what}: the {word}s have another structure than what they belong to", at=user_loc(), why=f"{_paths(got)} is not {_paths(treedef)}",
                          fix=f"one {word} for each leaf, in the same containers")
@@ -115,7 +108,7 @@ def _emit(f: Callable[[], Sequence[Node]]) -> list[Tensor]:
     with enable_grad(), phase("backward"):
         if current.tracer is not None:
             current.tracer.here()
-        return derived(f(), True)
+        return without_past(derived(f(), True))
 
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, ...]:
@@ -128,8 +121,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     >>> value.item(), slope.item()
     (9.0, 6.0)
     """
-    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise GraphError("jvp takes its primals and its tangents as tuples, one entry for each argument", at=user_loc(), fix="gx.jvp(f, (x,), (t,))")
+    checks.function("jvp", f)
+    _are_tuples("jvp", primals, tangents)
     call = called("jvp", f, tuple(primals), has_aux=has_aux)
     ts = _beside("jvp", "tangent", tuple(tangents), call.primals, call.in_tree)
     nodes, n = call.nodes, len(call.outputs)
@@ -143,8 +136,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     return (value, slope, call.aux) if has_aux else (value, slope)
 
 
+def _are_tuples(what: str, primals: Any, tangents: Any) -> None:
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise GraphError(f"{what} takes its primals and its tangents as tuples, one entry for each argument", at=user_loc(), fix=f"gx.{what}(f, (x,), (t,))")
+
+
 def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """(f(x), the function t ↦ Df(x) t). f runs once; the function can be called often, and in other traces (vmap of it gives a Jacobian)."""
+    checks.function("linearize", f)
     call = called("linearize", f, primals, has_aux=has_aux)
     dummies = [_unknown(p) for p in call.primals]
     _, slopes = forward.jvp(call.nodes, call.wrt, dummies)
@@ -164,6 +163,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     >>> [g.item() for g in pullback(1.0)]
     [4.0, 3.0]
     """
+    checks.function("vjp", f)
     call = called("vjp", f, primals, has_aux=has_aux)
     dummies = [_unknown(o) for o in call.outputs]
     linear = _linear(dummies, reverse.vjp(call.nodes, dummies, call.wrt))
@@ -224,6 +224,7 @@ def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
     >>> gx.hessian(lambda x: (x ** 3).sum())(gx.tensor([1.0, 2.0])).tolist()
     [[6.0, 0.0], [0.0, 12.0]]
     """
+    checks.function("hessian", f)
     return jacfwd(jacrev(f, argnums, has_aux), argnums, has_aux)
 
 
@@ -235,12 +236,17 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     [6.0, 12.0]
     """
     from .functional import grad
+    checks.function("hvp", f)
+    _are_tuples("hvp", primals, tangents)
     return jvp(grad(f, 0 if len(primals) == 1 else tuple(range(len(primals)))), primals, tangents)[1]
 
 
 def _jacobian(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool, part: Callable[[Node, Node], Node]) -> Callable[..., Any]:
+    checks.function(what, f)
+
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        checks.places(what, argnums, len(args))
         call = called(what, f, args, argnums, has_aux, kwargs)
         static_sizes(what, call)
         wrt = call.wrt

@@ -5,14 +5,18 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from ..core.dtype import f32
 from ..core.errors import GraphError
 from ..core.loc import user_loc
+from ..ir.node import Node
+from ..ir.walk import topo
 from ..ops import leaf, movement
-from . import tree
+from . import checks, tree
 from .apply import apply
 from .autograd import pull
-from .broadcast import from_array, lift
+from .broadcast import as_tensor, from_array, lift
 from .tape import current, differentiated, eager, enable_grad
 from .tensor import Tensor
 from .tracer import phase
@@ -23,36 +27,43 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
 
     f returns a floating scalar, with has_aux=True a pair (scalar, anything else). Works eagerly, inside a trace, and on its own result.
     """
+    checks.function("value_and_grad", f)
+    return _value_and_grad(f, argnums, has_aux)
+
+
+def _value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool) -> Callable[..., Any]:
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        picked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         args_list = list(args)
         trees = []
-        own: list[Tensor] = []
-        for k in picked:
-            if not -len(args) <= k < len(args):
-                raise GraphError(f"grad by argument {k} of {len(args)}", at=user_loc(), fix=f"argnums from 0 to {len(args) - 1}; keywords have no number")
+        own: list[Node] = []                            # the arguments as they are given: the function may write to them
+        for k in checks.places("grad", argnums, len(args)):
             leaves, treedef = tree.flatten(args_list[k])
             mine = [fresh(x, "grad") for x in leaves]
             trees.append((treedef, len(mine)))
-            own += mine
+            own += [x.node() for x in mine]
             args_list[k] = treedef.unflatten(mine)
-        with differentiated():
+        with differentiated(own):
             out = f(*args_list, **kwargs)
         with enable_grad():
-            out, aux = out if has_aux else (out, None)
+            out, aux = checks.pair("grad", out, has_aux)
+            out = as_tensor(out) if isinstance(out, (float, np.floating)) else out
             if not isinstance(out, Tensor) or out.shape != () or not out.dtype.is_inexact:
-                got = out.type if isinstance(out, Tensor) else type(out).__name__
-                raise GraphError(f"grad needs a function that returns a floating scalar, got {got}", at=user_loc(), fix=".mean() or .sum() of what it returns")
+                got = out.type if isinstance(out, Tensor) else checks.kind(out)
+                fix = ("has_aux=True, if the loss is the first of two" if isinstance(out, tuple) else "return the loss" if out is None else
+                       ".astype(gx.float32); but what is counted or chosen has no slope" if isinstance(out, Tensor) and not out.dtype.is_inexact else
+                       ".mean() or .sum() of what it returns")
+                raise GraphError(f"grad needs a function that returns a floating scalar, got {got}", at=user_loc(), fix=fix)
             with phase("backward"):
                 if current.tracer is not None:
                     current.tracer.here()
-                grads = pull([out.node()], [leaf.splat(1.0, out.type.cotangent)], [x.node() for x in own], True)
+                grads = pull([out.node()], [leaf.splat(1.0, out.type.cotangent)], own, True)
+        (out, *grads), aux = without_past([out, *grads]), tree_without_past(aux)
         parts, at = [], 0
         for treedef, n in trees:
             parts.append(treedef.unflatten(grads[at:at + n]))
             at += n
-        result = parts[0] if isinstance(argnums, int) else tuple(parts)
+        result = tuple(parts) if isinstance(argnums, (tuple, list)) else parts[0]
         return ((out, aux), result) if has_aux else (out, result)
     return wrapped
 
@@ -64,13 +75,40 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     >>> gx.grad(gx.grad(lambda x: x ** 3))(2.0).item()
     12.0
     """
-    both = value_and_grad(f, argnums, has_aux)
+    checks.function("grad", f)
+    both = _value_and_grad(f, argnums, has_aux)
 
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         value, g = both(*args, **kwargs)
         return (g, value[1]) if has_aux else g
     return wrapped
+
+
+def without_past(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What a transform gives when it is through, eagerly: numbers, where no leaf and no transform around this one could ask for a derivative."""
+    if current.tracer is not None:
+        return list(tensors)
+    asked: set[Node] = set()
+    for n in topo([t.node() for t in tensors if t.requires_grad]):
+        if n in current.primals or n in eager.leaves or not asked.isdisjoint(n.inputs):
+            asked.add(n)
+    return [t if not t.requires_grad or t.node() in asked else type(t).from_value(t.numpy(), weak=t.weak) for t in tensors]
+
+
+def tree_without_past(x: Any) -> Any:
+    """The Tensors of a tree, `without_past`; anything else as it is."""
+    leaves, treedef = tree.flatten(x, _is_tensor)
+    places = [k for k, t in enumerate(leaves) if isinstance(t, Tensor) and t.requires_grad]
+    if not places or current.tracer is not None:
+        return x
+    for k, t in zip(places, without_past([leaves[k] for k in places])):
+        leaves[k] = t
+    return treedef.unflatten(leaves)
+
+
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, Tensor)
 
 
 def fresh(x: Any, what: str) -> Tensor:
@@ -86,10 +124,11 @@ def fresh(x: Any, what: str) -> Tensor:
                          fix=".astype(gx.float32), or choose argnums without it")
     if not x.requires_grad and current.tracer is None:
         out = Tensor.from_value(x.numpy(), weak=x.weak)
+        out._node = movement.reshape(leaf.input_(name=x.name, shape=x.shape, dtype=x.dtype), shape=x.shape)
     else:
         with enable_grad():
             out = apply(movement.reshape, x, shape=x.shape)
-    out._requires_grad = True
+    out._requires_grad = True                           # and no leaf: what is written to it belongs to the function
     if current.tracer is not None:
         current.tracer.active.add(out.node())
     elif out._node is not None:

@@ -64,6 +64,9 @@ class _Current(threading.local):
     grad: bool = True
     derivatives: int = 0                                # of functions that are running
 
+    def __init__(self) -> None:
+        self.primals: dict[Node, int] = {}              # of the transforms that are running eagerly: what they differentiate by, and how many of them do
+
 
 current = _Current()                                    # of this thread
 
@@ -95,16 +98,24 @@ def enable_grad() -> _GradMode:
 
 
 class differentiated(_GradMode):
-    """Inside, a function runs whose derivatives are asked for: results require gradients, and compiled functions are Python, as they are in a trace."""
+    """Inside, a function runs whose derivatives by these nodes are asked for: results require gradients, and compiled functions are Python, as they are in a
+    trace. On the eager tape, what depends on the nodes has a past."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Sequence[Node] = ()) -> None:
         super().__init__(True)
+        self.nodes = tuple(nodes) if current.tracer is None else ()
 
     def __enter__(self) -> None:
         super().__enter__()
         current.derivatives += 1
+        for n in self.nodes:
+            current.primals[n] = current.primals.get(n, 0) + 1
 
     def __exit__(self, *error: object) -> None:
+        for n in self.nodes:
+            current.primals[n] -= 1
+            if not current.primals[n]:
+                del current.primals[n]
         current.derivatives -= 1
         super().__exit__(*error)
 

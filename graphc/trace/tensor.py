@@ -15,11 +15,11 @@ import numpy as np
 
 from ..core import half
 from ..core.dtype import DType, bool_, from_numpy
-from ..core.errors import GraphError
+from ..core.errors import GraphError, GraphTypeError
 from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
-from ..ops import leaf
+from ..ops import elementwise, leaf
 from .guards import bump, gradients
 from .methods import Methods, function, functions
 from .storage import Array, Storage
@@ -158,7 +158,7 @@ class Tensor(Methods):
         """Not the result of an operation that gradients flow through."""
         if self._storage is not None or not self._requires_grad:
             return True
-        return self._node is None or not self._node.inputs or self._node in self._tape().leaves
+        return self._node is None or self._node in self._tape().leaves
 
     @property
     def storage(self) -> Storage | None:
@@ -192,15 +192,16 @@ class Tensor(Methods):
         return self._tracer if self._tracer is not None else eager
 
     def _leaked(self) -> GraphError:
+        place, _, one = _place(self)
         return GraphError(f"a traced value ({self._describe()}) is used outside of the trace that made it", op=self._op_name(), at=user_loc(),
-                          why="it stands for a number of one compiled call; it was kept in a global, an attribute or a list",
-                          fix="return it from the compiled function, or keep it as a state (a buffer and copy_)")
+                          why=f"it stands for a number of one {one}; it was kept in a global, an attribute or a list",
+                          fix=f"return it from {place}" + (", or keep it as a state (a buffer and copy_)" if place == "the compiled function" else ""))
 
     def _describe(self) -> str:
         return f"{self.name}: {self._type}" if self.name else str(self._type)
 
     def _op_name(self) -> str | None:
-        return None if self._node is None else self._node.op.name
+        return None if self._node is None or self._node.op is leaf.input_ else self._node.op.name
 
     def node(self) -> Node:
         """The node that stands for this Tensor here and now: in the current trace, or on the eager tape."""
@@ -242,7 +243,8 @@ class Tensor(Methods):
         if self._storage is None:
             if self._node is not None and self._node.inputs and self._requires_grad:
                 raise GraphError(f"{self._describe()} is the result of eager operations whose gradient a trace cannot see", at=user_loc(),
-                                 fix="detach() it before the compiled function, or compute it inside")
+                                 why="a compiled function is run as a whole, and what is inside is not on the tape outside",
+                                 fix="compile the whole, gx.compile(gx.grad(f)); or detach() it before the compiled function")
             self._storage = Storage(self._value, self.name)
             self._value = None
         return self._storage
@@ -276,12 +278,17 @@ class Tensor(Methods):
             return function(name)(*inputs)
         traced = next((x for x in inputs if isinstance(x, Tensor) and x._tracer is not None), None)
         if traced is not None:
-            raise _concretize(f"an argument of np.{ufunc.__name__}", traced, "use the function of graphc (gx.exp, gx.sum, ...)")
+            raise _concretize(f"an argument of np.{ufunc.__name__}", traced, _instead(ufunc.__name__))
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Tensor) else x for x in inputs), **kwargs)
 
-    def __array_function__(self, f: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """A function of NumPy on concrete Tensors: on their values."""
-        return f(*_plain(args, f), **_plain(kwargs, f))
+    def __array_function__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """NumPy's functions of Tensors: of their shape, or of their values, as NumPy arrays."""
+        if func in _OF_SHAPES and len(args) == 1 and not kwargs:
+            return _OF_SHAPES[func](args[0])
+        traced = next((x for x in _inside((args, kwargs)) if x._tracer is not None), None)
+        if traced is not None:
+            raise _concretize(f"an argument of {func.__module__.replace('numpy', 'np')}.{func.__name__}", traced, _instead(func.__name__))
+        return func(*_as_arrays(args), **_as_arrays(kwargs))
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         if api_version is not None and api_version not in VERSIONS:
@@ -300,7 +307,7 @@ class Tensor(Methods):
     def item(self) -> Any:
         """The one element as a Python number."""
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
-            raise _concretize("a Python number (.item())", self, "return it from the compiled function and call .item() on the result")
+            raise _concretize("a Python number (.item())", self, f"return it from {_place(self)[0]} and call .item() on the result")
         value = self._array()
         if value.size != 1:
             raise GraphError(f"item() needs one element, got {self._type}", at=user_loc(), fix="tolist(), or index it first")
@@ -338,7 +345,7 @@ class Tensor(Methods):
 
     def _must_be_known(self, what: str) -> None:
         if self._tracer is not None and self._tracer.alive and current.tracer is not None:
-            raise _concretize(what, self, "return it from the compiled function, or keep computing with the Tensor")
+            raise _concretize(what, self, f"return it from {_place(self)[0]}, or keep computing with the Tensor")
 
     def __repr__(self) -> str:
         if self._tracer is not None:
@@ -348,8 +355,12 @@ class Tensor(Methods):
 
     def __format__(self, spec: str) -> str:
         """f"{loss:.3f}" of a Tensor without axes is that of its number."""
-        if not spec or self._type.shape or self._tracer is not None:
+        if not spec or self._type.shape:
             return format(str(self), spec)
+        if self._tracer is not None and self._tracer.alive and current.tracer is not None:
+            place = _place(self)[0]
+            also = "; gx.debug_print(...) prints in every call" if place == "the compiled function" else ""
+            raise _concretize(f"text (format {spec!r})", self, f"return it from {place}, and print it there{also}")
         return format(self.item(), spec)
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
@@ -396,6 +407,8 @@ class Tensor(Methods):
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:
         """Ask for a gradient of this leaf, or stop asking."""
+        if not isinstance(requires_grad, (bool, np.bool_)):
+            raise GraphTypeError(f"requires_grad is a {type(requires_grad).__name__}, not a bool", at=user_loc())
         if requires_grad and not self.dtype.is_inexact:
             raise _no_integer_gradient(self._type)
         if not requires_grad and not self.is_leaf:
@@ -403,15 +416,23 @@ class Tensor(Methods):
         if self._requires_grad != requires_grad:
             self._requires_grad = requires_grad
             if self._tracer is not None and requires_grad:
-                assert self._node is not None
-                self._tracer.leaves[self._node] = weakref.ref(self)
-                self._tracer.active.add(self._node)
+                self._becomes_leaf()
+            elif self._tracer is not None:
+                self._tracer.leaves.pop(self._node, None)
             else:
                 self._node = None
                 bump(self)
                 if current.tracer is not None:                          # a trace that fails leaves it as it was
                     current.tracer.undo.append(partial(setattr, self, "requires_grad", not requires_grad))
         return self
+
+    def _becomes_leaf(self) -> None:
+        """Let reverse mode end at the node of this traced Tensor, and its gradient come here."""
+        assert self._node is not None
+        self._tracer.leaves[self._node] = weakref.ref(self)
+        self._tracer.active.add(self._node)
+        if self._hooks:
+            self._tracer.hooks[self._node] = self._hooks
 
     @property
     def grad(self) -> Tensor | None:
@@ -466,6 +487,8 @@ class Tensor(Methods):
             raise GraphError(f"a hook on {self._describe()}, which does not require a gradient", at=user_loc(), fix="requires_grad_() first")
         if self._storage is None:
             self._hooks = self._tape().hooks.setdefault(self.node(), self._hooks)
+        if not callable(hook):
+            raise GraphTypeError(f"a hook on {self._describe()} is a {type(hook).__name__}, not a function", at=user_loc(), fix="register_hook(lambda g: ...)")
         handle = Hook(self._hooks, self)
         self._hooks[handle._key] = hook
         if self._storage is not None and self._node is not None and self._tracer is None:
@@ -499,7 +522,8 @@ class Tensor(Methods):
 
     def _become(self: T, f: Callable[[], Tensor], *operands: Any) -> T:
         """Let this Tensor be f() from here on: the in-place methods. Other Tensors made from it keep their value (there are no views)."""
-        if self._requires_grad and self.is_leaf:
+        was_leaf = self._requires_grad and self.is_leaf
+        if was_leaf:
             if current.grad and any(isinstance(o, Tensor) and o._requires_grad and o is not self for o in operands):
                 raise GraphError(f"{self._describe()} is a leaf that requires a gradient, so it cannot be written with a value that does, too", at=user_loc(),
                                  fix="with gx.no_grad(): ..., or compute a new Tensor: w = w - ...")
@@ -521,6 +545,10 @@ class Tensor(Methods):
                 raise GraphError(f"{self._describe()} is written inside of {BODY_NAMES[tracer.body]}", at=user_loc(),
                                  why="it is a value of the trace outside, which has no place that could be written to",
                                  fix="carry it, or return the new value and write it outside")
+            if was_leaf:                                                # and stays one, cut off from what it was
+                self._node = elementwise.stop_gradient(new.node())
+                self._becomes_leaf()
+                return self
             self._node = new.node()
             self._requires_grad = new._requires_grad
             if self._requires_grad and not new._node.inputs:            # type: ignore[union-attr]
@@ -557,7 +585,7 @@ class Tensor(Methods):
     def _augmented(self, f: Callable[[], Tensor], other: Any) -> Tensor:
         """x += y: in place where x has memory of its own, else the name x stands for a new Tensor, of the same shape and dtype. A run-time number meets
         arrays as in x + y."""
-        if self._storage is not None or (self._tracer is None and self._requires_grad and self.is_leaf):
+        if self._storage is not None or (self._requires_grad and self.is_leaf):
             return self._become(f, other)
         return f() if self._weak else self._in_type(f())
 
@@ -583,17 +611,6 @@ def _scaled(x: Any, alpha: Any) -> Any:
     return x if isinstance(alpha, (int, float)) and alpha == 1 else x * alpha
 
 
-def _plain(x: Any, f: Any) -> Any:
-    """Arguments of a NumPy function, with arrays for Tensors."""
-    if isinstance(x, Tensor):
-        if x._tracer is not None:
-            raise _concretize(f"an argument of np.{f.__name__}", x, "use the function of graphc (gx.exp, gx.sum, ...)")
-        return np.asarray(x)
-    if type(x) in (list, tuple):
-        return type(x)(_plain(v, f) for v in x)
-    return {k: _plain(v, f) for k, v in x.items()} if type(x) is dict else x
-
-
 class _Untouched:
     now = read = None
 
@@ -615,8 +632,43 @@ def _chain(tracer: Any) -> Iterator[Any]:
 
 
 def _concretize(what: str, t: Tensor, fix: str) -> GraphError:
+    _, where, each = _place(t)
     return GraphError(f"the traced value {t._describe()} is needed as {what}", op=t._op_name(), at=user_loc(),
-                      why="inside a compiled function a Tensor stands for the numbers of every call, and has none yet", fix=fix)
+                      why=f"inside {where} a Tensor stands for the numbers of every {each.split()[-1]}, and has none yet", fix=fix)
+
+
+def _place(t: Tensor) -> tuple[str, str, str]:
+    """Where a traced Tensor lives: what it can be returned from, what it is inside of, what it has one number for."""
+    tracer = t._tracer
+    if tracer is None or not tracer.is_body:
+        return "the compiled function", "a compiled function", "compiled call"
+    return "the body", BODY_NAMES[tracer.body], {"loop": "turn", "vmap": "example"}.get(tracer.body, "call")
+
+
+def _instead(name: str) -> str:
+    """The function of graphc to use for NumPy's."""
+    return f"gx.{name}" if name in functions.namespace.__all__ else "use the function of graphc (gx.exp, gx.sum, ...)"
+
+
+_OF_SHAPES: dict[Any, Callable[[Tensor], Any]] = {np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size}
+
+
+def _inside(x: Any) -> Iterator[Tensor]:
+    """The Tensors among the arguments of one of NumPy's functions."""
+    if isinstance(x, Tensor):
+        yield x
+    elif isinstance(x, (list, tuple, dict)):
+        for v in x.values() if isinstance(x, dict) else x:
+            yield from _inside(v)
+
+
+def _as_arrays(x: Any) -> Any:
+    """The same, with their values."""
+    if isinstance(x, Tensor):
+        return np.asarray(x)
+    if type(x) in (list, tuple):
+        return type(x)(map(_as_arrays, x))
+    return {k: _as_arrays(v) for k, v in x.items()} if type(x) is dict else x
 
 
 def _no_integer_gradient(t: TensorType) -> GraphError:

@@ -91,6 +91,17 @@ def parts(value: Any, like: TreeDef) -> list[Any] | None:
     return list(value) if isinstance(value, (tuple, list)) and len(value) == len(like.children) else None
 
 
+def ordered(x: Any, like: TreeDef) -> Any:
+    """x with its dicts in the order of `like`, where they have the same keys: a dict is equal to another whatever their order."""
+    if like.kind is None or type(x) is not like.kind or not like.children:
+        return x
+    own = parts(x, like)
+    if own is None:
+        return x
+    static = tuple((name, getattr(x, name)) for name, _ in like.static)
+    return TreeDef(like.kind, like.keys, (LEAF,) * len(own), static).unflatten([ordered(v, c) for v, c in zip(own, like.children)])
+
+
 def paths(tree: TreeDef, root: str = "") -> list[str]:
     """How each leaf is written: `x`, `params['w']`, `batch[0]`, `cfg.lr`."""
     if tree.kind is None:
@@ -113,7 +124,7 @@ def places(tree: TreeDef, root: str = "") -> list[str]:
 def map_leaves(f: Callable[..., Any], tree: Any, *others: Any, is_leaf: Callable[[Any], bool] = _never) -> Any:
     """f on each leaf of the tree, beside the leaves in the same places of the other trees."""
     leaves, treedef = flatten(tree, is_leaf)
-    rest = [flatten(t, is_leaf) for t in others]
+    rest = [flatten(ordered(t, treedef), is_leaf) for t in others]
     for _, other in rest:
         if other != treedef:
             raise ValueError(f"the trees differ in shape: {treedef} and {other}")

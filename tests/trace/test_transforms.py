@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gx
 from graphc import nn
+from graphc.trace.tape import current
 
 X = np.asarray([0.3, -0.7, 1.1])
 XS = np.asarray([[0.3, -0.7, 1.1], [0.5, 0.2, -0.4], [-1.2, 0.9, 0.8], [0.1, -0.1, 0.6]])
@@ -317,3 +318,42 @@ def test_a_failed_trace_leaves_no_trace() -> None:
     assert state.tolist() == [1, 2]
     np.testing.assert_array_equal(gx.default_generator().counter.numpy(), generator)
     assert gx.vmap(gx.grad(lambda x: (x * x).sum()))(gx.ones((2, 3))).tolist() == [[2, 2, 2]] * 2
+
+
+# ---- eagerly, results are numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_transform_gives_eagerly_has_no_past() -> None:
+    """Where nobody outside could ask for a derivative; so loops of eager steps keep nothing, and compiled functions take what comes out."""
+    x = gx.tensor(X)
+    value, (slope,) = gx.vjp(scalar, x)[0], gx.vjp(scalar, x)[1](gx.tensor(1.0, dtype="f64"))
+    (loss, aux), g = gx.value_and_grad(lambda x: (scalar(x), {"twice": 2 * x, "k": 3}), has_aux=True)(x)
+    pushed, tangent = gx.jvp(vector, (x,), (x,))
+    h, linear = gx.linearize(vector, x)
+    results = [value, slope, loss, aux["twice"], g, pushed, tangent, h, linear(x), gx.jacrev(vector)(x), gx.jacfwd(vector)(x), gx.hessian(scalar)(x)]
+    assert not any(t.requires_grad for t in results)
+    for t in results:
+        np.testing.assert_array_equal(gx.compile(lambda z, t=t: z.sum() * 0 + t)(X), t)                  # type: ignore[misc]
+    np.testing.assert_allclose(gx.compile(linear)(X), linear(x))
+    np.testing.assert_allclose(gx.compile(gx.vjp(scalar, x)[1])(np.float64(1.0))[0], slope)
+
+
+def test_a_derivative_keeps_its_past_for_those_who_ask() -> None:
+    leaf = gx.tensor(X, requires_grad=True)
+    gx.grad(scalar)(leaf).sum().backward()
+    np.testing.assert_allclose(leaf.grad, gx.hessian(scalar)(gx.tensor(X)).sum(axis=0))
+    outer = gx.tensor(2.0, dtype="f64", requires_grad=True)
+    gx.jvp(lambda x: (outer * x).sum(), (gx.tensor(X),), (gx.tensor(X),))[1].backward()
+    assert outer.grad.item() == X.sum()
+    inner = lambda a: gx.value_and_grad(lambda b: (scalar(a * b), a * b), has_aux=True)(a)
+    (_, aux), _ = inner(gx.tensor(X))
+    assert not aux.requires_grad
+    np.testing.assert_allclose(gx.grad(lambda a: inner(a)[0][1].sum())(gx.tensor(X)), 2 * X)
+
+
+def test_a_transform_that_fails_is_forgotten() -> None:
+    with pytest.raises(ZeroDivisionError):
+        gx.grad(lambda x: x.sum() * (1 // 0))(gx.tensor(X))
+    with pytest.raises(gx.GraphError):
+        gx.jacfwd(lambda x: gx.grad(lambda y: y)(x))(gx.tensor(X))
+    assert not current.primals
