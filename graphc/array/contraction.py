@@ -63,8 +63,6 @@ def _read(subscripts: str, xs: list[Tensor]) -> tuple[list[Tensor], list[str], s
         return GraphError(f"einsum cannot read {subscripts!r} for {' and '.join(str(x.type) for x in xs) or 'no tensors'}", op="einsum", at=user_loc(), why=why,
                           fix=fix)
 
-    if not isinstance(subscripts, str):
-        raise refuse(f"it is a {type(subscripts).__name__}, not text")
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     plain = [t.replace("...", "", 1) for t in (*terms, out)]

@@ -190,9 +190,3 @@ def test_losses(case: str) -> None:
     assert got in e.value.what
     assert fix in str(e.value.fix)
     assert HERE in str(e.value.at)
-
-
-def test_einsum_of_something_else() -> None:
-    with pytest.raises(gx.GraphError, match="einsum cannot read None") as e:
-        gx.einsum(None, X)
-    assert e.value.why == "it is a NoneType, not text"
