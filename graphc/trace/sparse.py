@@ -15,7 +15,6 @@ from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.types import TensorType
 from ..ir.node import Node
-from ..ir.walk import topo
 from ..ops.leaf import input_, splat
 from ..transform import grad as reverse
 from ..transform import jvp as forward
@@ -26,7 +25,7 @@ from .derivatives import Argnums, Call, _emit, called, static_sizes
 from .functional import grad
 from .pattern import Pattern, SparseMatrix, read, seeds
 from .spec import Spec
-from .tape import current, eager, enable_grad
+from .tape import current, enable_grad
 from .tensor import Tensor
 from .tracer import Tracer, phase
 
@@ -68,7 +67,7 @@ def sparse_jacobian(f: Callable[..., Any], argnums: Argnums = 0, pattern: Any = 
 
     Shapes and trees as in `jacobian_sparsity`. mode: "forward" (columns share sweeps), "reverse" (rows do), "auto": the one of fewer colours.
 
-    pattern: a `Pattern`, or an array with a True for each entry, where it is known already; eagerly that saves finding it at every call. What such a pattern
+    pattern: a `Pattern`, or an array with a True for each entry, where it is known already; eagerly that saves a trace of f at every call. What such a pattern
     lacks is added to entries of the same colour, so it must not be too small: check=True has it compared with what the graph says, and raises where
     that is more. Without a pattern it is found when f is traced, once for each compilation.
 
@@ -114,7 +113,7 @@ def _tree(call: Call, parts: Sequence[Any]) -> Any:
     return call.out_tree.unflatten([call.in_tree.unflatten(parts[at * k:(at + 1) * k]) for at in range(len(call.outputs))])
 
 
-def _sparsity(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool) -> Callable[..., Any]:
+def _sparsity(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool, mode: str = "forward") -> Callable[..., Any]:
     @wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         leaves, treedef = tree.flatten((args, kwargs), lambda x: isinstance(x, (Tensor, Spec)))
@@ -123,7 +122,7 @@ def _sparsity(what: str, f: Callable[..., Any], argnums: Argnums, has_aux: bool)
             own_args, own_kwargs = treedef.unflatten([_unknown(tracer, x) for x in leaves])
             call = _call(what, f, argnums, own_args, own_kwargs, has_aux)
             with enable_grad(), phase("backward"):
-                return _tree(call, [_found(y, x, "forward", symmetric, {})[2] for y, x, symmetric in _blocks(what, call)])
+                return _tree(call, [_found(y, x, mode, symmetric)[2] for y, x, symmetric in _blocks(what, call)])
     return wrapped
 
 
@@ -140,12 +139,16 @@ def _matrices(what: str, f: Callable[..., Any], argnums: Argnums, pattern: Any, 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = _call(what, f, argnums, args, kwargs, has_aux)
         blocks = _blocks(what, call)
-        patterns = [None] * len(blocks) if pattern is None else _patterns(what, pattern, blocks)
+        given = None if pattern is None else _patterns(what, pattern, blocks)
+        if current.tracer is None and (given is None or check):         # what is computed already tells values, and a pattern is for all of them
+            found = _leaves(_sparsity(what, f, argnums, has_aux, mode)(*args, **kwargs))
+            for p, q in zip(given or found, found):
+                _contains(what, p, q)
+            given = given or found
         used: list[Pattern] = []
 
         def entries() -> Sequence[Node]:
-            known = _certain(call.nodes)
-            parts = [_entries(what, y, x, symmetric, p, mode, check, known) for (y, x, symmetric), p in zip(blocks, patterns)]
+            parts = [_entries(what, *block, p, mode, check) for block, p in zip(blocks, given or [None] * len(blocks))]
             used.extend(p for p, _ in parts)
             return [n for _, n in parts]
 
@@ -157,7 +160,7 @@ def _matrices(what: str, f: Callable[..., Any], argnums: Argnums, pattern: Any, 
 
 def _patterns(what: str, pattern: Any, blocks: Sequence[tuple[Node, Node, bool]]) -> list[Pattern]:
     """What the user says of each block."""
-    given, _ = tree.flatten(pattern, lambda x: isinstance(x, Pattern) or hasattr(x, "shape"))
+    given = _leaves(pattern)
     if len(given) != len(blocks):
         raise GraphError(f"{what}: {len(given)} patterns for {len(blocks)} matrices", at=user_loc(), fix="a tree of them as the result will be")
     out = []
@@ -173,30 +176,28 @@ def _patterns(what: str, pattern: Any, blocks: Sequence[tuple[Node, Node, bool]]
     return out
 
 
-def _certain(nodes: Sequence[Node]) -> dict[Node, Any]:
-    """Outside of a trace the values of leaves that no gradient is asked by: they are as good as constants."""
-    if current.tracer is not None:
-        return {}
-    return {n: eager.values[n] for n in topo(nodes) if n.op is input_ and n in eager.values and n not in eager.leaves}
+def _leaves(patterns: Any) -> list[Any]:
+    return tree.flatten(patterns, lambda x: hasattr(x, "shape"))[0]
 
 
-def _found(y: Node, x: Node, mode: str, symmetric: bool, known: dict[Node, Any]) -> tuple[Node, Node, Pattern]:
+def _found(y: Node, x: Node, mode: str, symmetric: bool) -> tuple[Node, Node, Pattern]:
     """A direction, the sweep along it, and the pattern that the sweep's own graph has."""
-    d, sweep, reads = (vjp_reads if mode == "reverse" else jvp_reads)(y, x, known)
+    d, sweep, reads = (vjp_reads if mode == "reverse" else jvp_reads)(y, x)
     m, n = (int(np.prod(k.tensor.static_shape, dtype=np.int64)) for k in (y, x))
     rows, cols = (np.zeros(0, np.int64),) * 2 if reads is None else reads.entries()
     return d, sweep, Pattern(cols, rows, (m, n)) if mode == "reverse" else Pattern(rows, cols, (m, n), symmetric)
 
 
-def _entries(what: str, y: Node, x: Node, symmetric: bool, pattern: Pattern | None, mode: str, check: bool, known: dict[Node, Any]) -> tuple[Pattern, Node]:
+def _entries(what: str, y: Node, x: Node, symmetric: bool, pattern: Pattern | None, mode: str, check: bool) -> tuple[Pattern, Node]:
     """The entries of the derivative of y by x."""
     own: tuple[Node, Node] | None = None
-    if pattern is None or check:
-        *own_, found = _found(y, x, mode, symmetric, known)
-        own = own_[0], own_[1]
+    if current.tracer is not None and (pattern is None or check):
+        d, sweep, found = _found(y, x, mode, symmetric)
+        own = d, sweep
         if pattern is not None:
             _contains(what, pattern, found)
         pattern = pattern or found
+    assert pattern is not None
     coloring = pattern.coloring("auto" if symmetric else mode)
     if not coloring.count:
         return pattern, splat(0.0, TensorType((0,), y.tensor.dtype.cotangent))

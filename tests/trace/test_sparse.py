@@ -54,6 +54,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], int]] = {
     "gathered": (lambda x: x[np.array([3, 1, 3, 0])] * x[np.array([0, 1, 2, 3])], 2),
     "a matrix with zeros": (lambda x: gx.tanh(np.eye(12, k=2) @ x + x), 2),
     "steps": (lambda x: gx.scan(lambda u, _: (u + 0.1 * laplacian(u), None), x, None, length=2)[0], 5),
+    "sorted": (lambda x: gx.sort(x), 12),
+    "a choice by value": (lambda x: gx.where(x > 0, x ** 2, gx.flip(x)), 2),
     "a choice": (lambda x: gx.cond(x[0] > 0, lambda u: gx.sin(u), lambda u: gx.flip(u) ** 2, x), 2),
     "a loop": (lambda x: gx.while_loop(lambda u: (u * u).sum() > 1e-3, lambda u: gx.sin(u) / 2, x), 1),
 }
@@ -255,8 +257,18 @@ def test_what_is_known_of_indices(run: Callable[..., Any]) -> None:
     fixed = gx.jacobian_sparsity(lambda x: x[i])(gx.Spec((3,)))
     np.testing.assert_array_equal(fixed.toarray(), np.eye(3)[i])
     assert gx.jacobian_sparsity(lambda x, i: x[i])(gx.Spec((3,)), i).nnz == 9
-    got = run(lambda x, i: gx.sparse_jacobian(lambda x: x[i])(x), X[:3], i)
+    got = run(gx.sparse_jacobian(lambda x, i: x[i]), X[:3], i)
     np.testing.assert_array_equal(dense(got), np.eye(3)[i])
+    assert got.nnz == 9
+
+
+def test_a_python_branch_on_a_value_has_no_pattern() -> None:
+    def f(x: Any) -> Any:
+        return x if x[0] > 0 else gx.flip(x)
+    with pytest.raises(gx.GraphError, match=r"gx\.cond"):
+        gx.sparse_jacobian(f)(gx.asarray(X))
+    got = gx.sparse_jacobian(f, pattern=np.eye(12, dtype=bool) | np.eye(12, dtype=bool)[::-1])(gx.asarray(X))
+    np.testing.assert_array_equal(dense(got), np.eye(12) if X[0] > 0 else np.eye(12)[::-1])
 
 
 def test_the_values_of_parameters_do_not_shape_a_pattern() -> None:

@@ -274,6 +274,25 @@ def test_indices_that_a_loop_takes_along_are_constants_too() -> None:
     np.testing.assert_array_equal(gx.jacobian_sparsity(f)(gx.Spec((3,))).toarray(), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
 
 
+def test_numbers_of_steps_are_known_in_a_short_loop() -> None:
+    """An index that a loop counts itself is a constant of each step, and so is one of a slice."""
+    def swept(x: Any) -> Any:
+        return gx.fori_loop(0, 3, lambda i, u: u.at[i + 1].add(u[i]), x)
+    np.testing.assert_array_equal(gx.jacobian_sparsity(swept)(gx.Spec((5,))).toarray(), np.tri(5) * (np.arange(5) < 4)[:, None] + np.diag([0, 0, 0, 0, 1]) > 0)
+
+    def taken(x: Any) -> Any:
+        def body(j: Any, i: Any) -> Any:
+            return i, x[i] * x[j]
+        return gx.scan(body, 0, np.array([2, 1, 1]), reverse=True)[1]
+    np.testing.assert_array_equal(gx.jacobian_sparsity(taken)(gx.Spec((3,))).toarray(), [[0, 1, 1], [0, 1, 0], [1, 1, 0]])
+
+
+def test_a_counter_that_is_changed_by_what_is_unknown_is_unknown() -> None:
+    def f(x: Any, k: Any) -> Any:
+        return gx.scan(lambda i, _: (i + k, x[i]), 0, None, length=3)[1]
+    assert gx.jacobian_sparsity(f)(gx.Spec((4,)), gx.Spec((), gx.int64)).nnz == 12
+
+
 # ---- sets --------------------------------------------------------------------------------------------------------------------------------
 
 
