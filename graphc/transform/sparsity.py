@@ -219,7 +219,7 @@ def _matrices(n: Node, operands: tuple[Found, ...], known: Known) -> Results:
         one = beside(one, None if r is None else over(r, (r.which.ndim - 2, r.which.ndim - 1)))
     assert one is not None
     each, rank = one.which, one.which.ndim
-    return spread(one, n, lambda s: np.broadcast_to(each.reshape(*each.shape, *(1,) * (len(s) - rank)), s))
+    return spread(one, n, lambda s: np.broadcast_to(each.reshape((*each.shape, *(1,) * (len(s) - rank))), s))
 
 
 MOVES = (movement.reshape, movement.permute, movement.broadcast, movement.slice_, movement.pad, movement.flip, movement.concat, window)
