@@ -26,8 +26,9 @@ from ..ops.tuples import get
 from ..trace.tensor import Tensor
 from ..transform.cse import cse
 from ..transform.grad import vjp
+from .algebra import ADD, ATOM, Text, algebra, identity, phrase
 from .notation import Iverson, Notation, indicator, opaque, size
-from .spell import Speller, gathered, indexed, subscripted
+from .spell import NoMatrix, Speller, gathered, indexed, subscripted
 from .textbook import TRANSPARENT, textbook
 from .translate import elements, symbols, traced
 
@@ -42,7 +43,8 @@ def latex(f: Any, *args: Any, wrt: Any = None) -> str:
     A function of scalars is written exactly. A function of tensors is written in matrices: vectors are columns, ⊙ and ⊘ go element by element, 1 is a
     vector of ones, diag(v) scales rows or columns, [c] is 1 where c holds and else 0, indices count from 0, softmax and logsumexp are along rows. What
     is used more than once has a name: Z for a sum with products, H for what else a layer gives, δ for the derivative of L by one of these. A stable
-    softmax is written as softmax, and casts are not written. Raises GraphError where a name of wrt is unknown, or f has loops.
+    softmax is written as softmax, and casts are not written. Linear algebra is written as such: A^{-1} b, det A, tr A, ‖x‖. Raises GraphError where a name
+    of wrt is unknown, or f has loops.
 
     >>> import graphc as gx
     >>> print(gx.symbolic.latex(lambda x: gx.exp(-x * x), wrt="x"))
@@ -106,7 +108,7 @@ class _Derivation:
     def __init__(self, graph: Graph, wrt: Any) -> None:
         targets = _targets(graph, wrt)
         _loss(graph, targets)
-        graph = textbook(cse(graph))
+        graph = algebra(textbook(cse(graph)))
         self.cotangents: list[tuple[Node, Node]] = []
 
         def note(n: Node, g: Node) -> Node:
@@ -130,6 +132,8 @@ class _Derivation:
         self.steps: list[tuple[Node, Any, tuple[Any, ...]]] = []        # every line: the node, its element, and the indices that it is at
         self.output_names = _output_names(graph, wrt)
         self.taken.update(self.output_names)
+        if any(m.op is identity for m in topo((*self.outputs, *self.slopes))):
+            self.taken.add("I")
         for x, name in zip(self.leaves, leaf_names(self.leaves)):
             self._name(x, name)
             self.labels[x] = _subscript(name) if x.tensor.rank == 2 else ""
@@ -165,7 +169,11 @@ class _Derivation:
             name = self._fresh(n, forward, of)
             lines = before if n in forward else after
             if opaque(n):
-                lines.append((name, self._opaque(n)))
+                words = phrase(n, [self._operand(i) for i in n.inputs]) if n.op.family != "leaf" else None
+                if words is not None and n not in shared:
+                    self.names[n] = words
+                    continue
+                lines.append((name, words or self._opaque(n)))
                 self._name(n, name)
             elif n in shared and n not in self.outputs:
                 lines += self._define(n, name)
@@ -245,6 +253,18 @@ class _Derivation:
         speller = Speller(at)
         text, whole = speller.formula(body)
         return (name if whole else indexed_by(name, speller, at)), text
+
+    def _operand(self, n: Node) -> Text:
+        """How an operand is spelt; one column of a matrix is a vector."""
+        if not isinstance(n.type, TensorType):
+            return "", ATOM
+        every = self._at(n)
+        at = tuple(i for i, m in zip(every, n.tensor.shape) if m != 1 or n.op is leaf.input_)
+        e = gathered(_real(self.notation(n, tuple(i if i in at else sympy.Integer(0) for i in every))))
+        try:
+            return Speller(at).matrix(e, at)
+        except NoMatrix:
+            return Speller(at).formula(e)[0], ADD
 
     def _opaque(self, n: Node) -> str:
         """An op without a notation, by its name."""

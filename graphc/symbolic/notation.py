@@ -21,7 +21,7 @@ from ..ops.contract import contract, free_axes
 from ..ops.index import check_index
 from ..ops.movement import broadcast, flip, pad, permute, reshape, slice_
 from ..ops.reduce import reduce_max, reduce_min, reduce_prod, reduce_sum
-from . import textbook
+from . import algebra, textbook
 from .meaning import LOGIC, MEANING
 from .numbers import exact
 
@@ -51,6 +51,12 @@ class Iverson(sympy.Function):                          # type: ignore[misc]
     """1 where the condition holds, else 0."""
 
     nargs = 1
+
+
+class Delta(sympy.Function):                            # type: ignore[misc]
+    """An element of the identity: 1 where the two indices are equal, else 0."""
+
+    nargs = 2
 
 
 class Holds(sympy.logic.boolalg.BooleanFunction):       # type: ignore[misc]
@@ -108,6 +114,8 @@ class Notation:
             return self._const(n, at)
         if n.op is leaf.iota:
             return at[attrs["axis"]]
+        if n.op is algebra.identity:
+            return Delta(*at)
         if n.op is leaf.size:
             return size(attrs["dim"])
         if n.op in _NAMED:
@@ -202,6 +210,10 @@ class Notation:
         outside = sympy.Mul(*(f for f in sympy.Mul.make_args(body) if not f.has(k)))
         if not inside:
             return outside * count
+        unit = next((f for f in inside if isinstance(f, Delta)), None)
+        if unit is not None:                            # sum_k delta_ik f_k is f_i
+            (i,) = [a for a in unit.args if a != k]
+            return outside * sympy.Mul(*(f for f in inside if f is not unit)).xreplace({k: i})
         if len(inside) == 1 and isinstance(inside[0], sympy.Indexed) and (row := self.rows.get(str(inside[0].base))):
             axis, mass, i = row
             if inside[0].indices[axis] == k and len(inside[0].indices) == 2:
@@ -258,8 +270,8 @@ def opaque(n: Node) -> bool:
         return bool(np.ndim(n.attrs["value"])) and counting(n) is None
     if n.op is reshape:
         return [m for m in n.tensor.shape if m != 1] != [m for m in n.inputs[0].tensor.shape if m != 1]
-    known = (leaf.input_, leaf.iota, leaf.size, ops.where, ops.cast, check_index, ops.stop_gradient, permute, broadcast, flip, pad, slice_, contract,
-             reduce_sum, textbook.softmax, textbook.logsumexp)
+    known = (leaf.input_, algebra.identity, leaf.iota, leaf.size, ops.where, ops.cast, check_index, ops.stop_gradient, permute, broadcast, flip, pad,
+             slice_, contract, reduce_sum, textbook.softmax, textbook.logsumexp)
     if n.op in LOGIC and n.inputs[-1].tensor.dtype is not bool_ and n.op not in MEANING:
         return True
     return n.op not in known and n.op not in _OVER and n.op not in _NAMED and n.op not in MEANING and n.op not in LOGIC

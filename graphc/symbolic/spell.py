@@ -12,10 +12,9 @@ from typing import Any
 import sympy
 from sympy.printing.latex import LatexPrinter
 
-from .notation import Index, Iverson, Largest, LogSumExp, Multiplied, Reduction, Relu, Round, Sigmoid, Smallest, Softmax, Softplus, Total
+from .algebra import ADD, ATOM, HADAMARD, MUL, POW, Text, held, level, turned
+from .notation import Delta, Index, Iverson, Largest, LogSumExp, Multiplied, Reduction, Relu, Round, Sigmoid, Smallest, Softmax, Softplus, Total
 
-ADD, HADAMARD, MUL, POW, ATOM = range(5)                # how tightly a text holds together
-Text = tuple[str, int]
 ONES = r"\mathbf{1}"
 _LETTERS = "ijklmpqrsuvabcdefgh"
 _NAMES: dict[Any, str] = {
@@ -59,8 +58,8 @@ class _Elements(LatexPrinter):                          # type: ignore[misc]
         return self.letter(e)
 
     def _print_Indexed(self, e: Any) -> str:
-        places = [self._print(i) for i in e.indices]
-        return indexed(str(e.base.label), ("" if all(len(p) == 1 for p in places) else ", ").join(places))
+        places, name = [self._print(i) for i in e.indices], str(e.base.label)
+        return indexed(held((name, level(name)), ATOM), ("" if all(len(p) == 1 for p in places) else ", ").join(places))
 
     def _named(self, e: Any) -> str:
         return f"{name_of(e)}\\left({', '.join(self._print(a) for a in e.args)}\\right)"
@@ -82,6 +81,9 @@ class _Elements(LatexPrinter):                          # type: ignore[misc]
     def _print_Softmax(self, e: Any) -> str:
         body, k, at = e.args
         return f"{_NAMES[Softmax]}_{{{self.letter(k)}}}\\left({self._print(body)}\\right)_{{{self._print(at)}}}"
+
+    def _print_Delta(self, e: Any) -> str:
+        return f"\\delta_{{{', '.join(self._print(a) for a in e.args)}}}"
 
     def _print_Iverson(self, e: Any) -> str:
         return f"\\left[{self._print(e.args[0])}\\right]"
@@ -113,11 +115,6 @@ def _joined(parts: Sequence[Text]) -> str:
     for text, _ in parts:
         out += f" - {text[1:].lstrip()}" if text.startswith("-") and out else f" + {text}" if out else text
     return out
-
-
-def held(t: Text, least: int) -> str:
-    """The text, in parentheses unless it holds together as tightly as that."""
-    return t[0] if t[1] >= least else f"\\left({t[0]}\\right)"
 
 
 class Speller:
@@ -164,6 +161,8 @@ class Speller:
                 return self._softmax(e, out)
             case Reduction():
                 return self._reduction(e, out)
+            case Delta() if set(e.args) == set(out):
+                return "I", ATOM
             case Iverson():
                 return f"\\left[{self._condition(e.args[0], out)}\\right]", ATOM
             case sympy.Abs():
@@ -195,9 +194,9 @@ class Speller:
     def _indexed(self, e: Any, out: tuple[Index, ...]) -> Text:
         name, at = str(e.base.label), tuple(e.indices)
         if at == out:
-            return name, ATOM
+            return name, level(name)
         if at == out[::-1]:
-            return f"{name}^\\top", POW
+            return turned(name), POW
         if len(at) == 2 and len(out) == 1 and out[0] in at:             # a row or a column, as a vector
             fixed = [i for i in at if i != out[0]]
             if len(fixed) == 1 and fixed[0].is_number:

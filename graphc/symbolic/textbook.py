@@ -58,7 +58,7 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
         return softmax(done[e[0]], axis=e[1][0])
     if n.op is mul:                                                     # e * (1 / sum(e)), as graphc computes it
         for e, r in (n.inputs, n.inputs[::-1]):
-            if (r := _bare(r)).op is div and _is(r.inputs[0], 1.0) and (x := _exp_shifted(e)) and _sums(r.inputs[1], e, x[1]) and len(x[1]) == 1:
+            if (r := _bare(r)).op is div and is_number(r.inputs[0], 1.0) and (x := _exp_shifted(e)) and _sums(r.inputs[1], e, x[1]) and len(x[1]) == 1:
                 return softmax(done[x[0]], axis=x[1][0])
     if n.op is sub and (d := _shifted(n.inputs[0])):
         inner = _bare(n.inputs[1])
@@ -67,7 +67,7 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
             return sub(x, _over(logsumexp(x, axes=d[1]), d[1], x))
     if n.op is add:
         return _of_a_sum(n, done)
-    if n.op is where and n.inputs[0].op is le and n.inputs[0].inputs[0] is n.inputs[2] and _is(n.inputs[0].inputs[1], 0.0) and _is(n.inputs[1], 0.0):
+    if n.op is where and n.inputs[0].op is le and n.inputs[0].inputs[0] is n.inputs[2] and all(is_number(x, 0.0) for x in (n.inputs[0].inputs[1], n.inputs[1])):
         return relu(done[n.inputs[2]])
     return None
 
@@ -75,9 +75,9 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
 def _of_a_sum(n: Node, done: dict[Node, Node]) -> Node | None:
     """log(sum(exp(x - m))) + m, and max(x, 0) + log1p(exp(-|x|)), where max and |x| are choices."""
     a, b = n.inputs
-    if a.op is where and b.op is log1p and b.inputs[0].op is exp and _is(a.inputs[2], 0.0):
+    if a.op is where and b.op is log1p and b.inputs[0].op is exp and is_number(a.inputs[2], 0.0):
         (positive, x, _), d = a.inputs, b.inputs[0].inputs[0]
-        if d.op is where and d.inputs[0] is positive and positive.op is lt and _is(positive.inputs[0], 0.0) and positive.inputs[1] is x \
+        if d.op is where and d.inputs[0] is positive and positive.op is lt and is_number(positive.inputs[0], 0.0) and positive.inputs[1] is x \
                 and d.inputs[1].op is neg and d.inputs[1].inputs[0] is x and d.inputs[2] is x:
             return softplus(done[x])
     for left, right in ((a, b), (b, a)):
@@ -100,14 +100,14 @@ def _bare(n: Node) -> Node:
 def _log_of(n: Node) -> Node:
     """log(x), where n is that or -inf where x is 0, which is the same."""
     n = _bare(n)
-    if n.op is where and n.inputs[0].op is eq and _is(n.inputs[0].inputs[1], 0.0) and _is(n.inputs[1], -np.inf):
+    if n.op is where and n.inputs[0].op is eq and is_number(n.inputs[0].inputs[1], 0.0) and is_number(n.inputs[1], -np.inf):
         inner = _bare(n.inputs[2])
         if inner.op is log and _bare(n.inputs[0].inputs[0]) is _bare(inner.inputs[0]):
             return inner
     return n
 
 
-def _is(n: Node, value: float) -> bool:
+def is_number(n: Node, value: float) -> bool:
     n = _bare(n)
     return n.op is const and np.ndim(n.attrs["value"]) == 0 and bool(n.attrs["value"] == value)
 
@@ -115,7 +115,7 @@ def _is(n: Node, value: float) -> bool:
 def _shift_of(n: Node) -> tuple[Node, tuple[int, ...]] | None:
     """(x, axes) where n is the largest of x along axes, or 0 where that is infinite."""
     n = _bare(n)
-    if n.op is where and n.inputs[0].op is isfinite and _is(n.inputs[2], 0.0):
+    if n.op is where and n.inputs[0].op is isfinite and is_number(n.inputs[2], 0.0):
         m = _bare(n.inputs[1])
         if m.op is reduce_max and _bare(n.inputs[0].inputs[0]) is m:
             x = m.inputs[0]
