@@ -120,6 +120,16 @@ def test_random_programs_are_sound(first: int) -> None:
     assert sum(_program(seed) for seed in range(first, first + 8)) > 0
 
 
+@pytest.mark.parametrize("first", range(0, 24, 4))
+def test_second_derivatives_of_random_programs_are_sound(first: int) -> None:
+    """Gradients are programs too: of them the pattern of a Hessian is asked."""
+    for seed in range(first, first + 4):
+        graph = random_program(seed, smooth=True, order=1)
+        inputs, states = random_arguments(graph, seed, nasty=0.0)
+        with np.errstate(all="ignore"):
+            assert sound(graph, [*inputs, *states], (jvp_reads,)) >= 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(96, 416, 16))
 def test_more_random_programs_are_sound(first: int) -> None:
