@@ -123,11 +123,7 @@ def test_random_programs_are_sound(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, 24, 4))
 def test_second_derivatives_of_random_programs_are_sound(first: int) -> None:
     """Gradients are programs too: of them the pattern of a Hessian is asked."""
-    for seed in range(first, first + 4):
-        graph = random_program(seed, smooth=True, order=1)
-        inputs, states = random_arguments(graph, seed, nasty=0.0)
-        with np.errstate(all="ignore"):
-            assert sound(graph, [*inputs, *states], (jvp_reads,)) >= 0
+    assert sum(_program(seed, order=1) for seed in range(first, first + 4)) > 0
 
 
 @pytest.mark.slow
@@ -136,11 +132,11 @@ def test_more_random_programs_are_sound(first: int) -> None:
     assert sum(_program(seed) for seed in range(first, first + 16)) > 0
 
 
-def _program(seed: int) -> int:
-    graph = random_program(seed, smooth=True)
+def _program(seed: int, order: int = 0) -> int:
+    graph = random_program(seed, smooth=True, order=order)
     inputs, states = random_arguments(graph, seed, nasty=0.0)
     with np.errstate(all="ignore"):
-        return sound(graph, [*inputs, *states], (jvp_reads, vjp_reads)[seed % 2:seed % 2 + 1])
+        return sound(graph, [*inputs, *states], ((vjp_reads if seed % 2 and not order else jvp_reads),))
 
 
 # ---- little is too much ----------------------------------------------------------------------------------------------------------------
