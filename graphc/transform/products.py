@@ -10,6 +10,7 @@ Right for real numbers only: d² alone overflows where (d x)² would not. `fast=
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -266,7 +267,7 @@ def _worth(found: Mapping[Node, Sum], order: Sequence[Node], ends: Collection[No
             if n in needed:
                 needed.update([f.node for f in chosen[n].factors] if n in chosen else n.inputs)
         live = {n: s for n, s in chosen.items() if n in needed}
-        sharers = {n: sum([n in s.inside for s in live.values()]) for s in live.values() for n in s.inside if n not in needed}
+        sharers = Counter([n for s in live.values() for n in s.inside if n not in needed])
         declined = [n for n, s in live.items() if not _saves(s, sharers, ends)]
         if not declined:
             return live
