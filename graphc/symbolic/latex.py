@@ -95,11 +95,18 @@ def _slope(name: str, by: str) -> str:
 def _scalar_lines(graph: Graph, wrt: Any) -> list[tuple[str, str]]:
     targets = _targets(graph, wrt)
     _loss(graph, targets)
+    graph = textbook(graph)
     env = {n: symbols(str(n.attrs["name"]).replace(".", "_"), n.tensor) for n in graph.leaves}
     slopes = vjp(graph.outputs, [splat(1.0, graph.outputs[0])], targets) if targets else ()
-    values = [sympy.latex(e.item()) for e in elements((*graph.outputs, *slopes), env, graph)]
+    values = [sympy.latex(_folded(e.item())) for e in elements((*graph.outputs, *slopes), env, graph)]
     names = _output_names(graph, wrt)
     return list(zip([*names, *(_slope(names[0], sympy.latex(env[t].item())) for t in targets)], values, strict=True))
+
+
+def _folded(e: Any) -> Any:
+    """A sum of choices as one choice, where they are few."""
+    choices = e.atoms(sympy.Piecewise)
+    return sympy.piecewise_fold(e) if 0 < len(choices) <= 4 else e
 
 
 class _Derivation:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 from sympy import ITE, Abs, And, Eq, Expr, Integer, Max, Min, Mod, Ne, Not, Or, Piecewise, Rational, Xor
+from sympy.core.relational import Relational
 
 from ..ops import elementwise as ops
 
@@ -25,7 +26,18 @@ def choose(c: Any, a: Any, b: Any) -> Any:
         return a
     if c == sympy.false:
         return b
-    return Piecewise((a, c), (b, True))
+    return Piecewise((given(c, a), c), (given(Not(c), b), True))
+
+
+def given(c: Any, e: Any) -> Any:
+    """e, where c holds: choices within it that are by c are made."""
+    if not isinstance(e, Expr) or not e.has(Piecewise):
+        return e
+    made = {c: sympy.true, Not(c): sympy.false}
+    if isinstance(c, Relational):                       # 0 < x is x > 0
+        canonical = {k.canonical: v for k, v in made.items()}
+        made = {r: canonical[r.canonical] for r in e.atoms(Relational) if r.canonical in canonical}
+    return e.xreplace(made)
 
 
 def indicator(c: Any) -> Expr:

@@ -5,7 +5,7 @@ in matrix notation again. Nodes that have a name stand for themselves.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..core.dims import Dim
 from ..core.dtype import bool_
 from ..core.types import TensorType
 from ..ir.node import Node
+from ..ir.op import Op
 from ..ops import elementwise as ops
 from ..ops import leaf
 from ..ops.contract import contract, free_axes
@@ -22,8 +23,9 @@ from ..ops.index import check_index
 from ..ops.movement import broadcast, flip, pad, permute, reshape, slice_
 from ..ops.reduce import reduce_max, reduce_min, reduce_prod, reduce_sum
 from . import algebra, textbook
-from .meaning import LOGIC, MEANING
+from .meaning import LOGIC
 from .numbers import exact
+from .translate import MEANING
 
 Index: TypeAlias = Any                                  # a sympy.Dummy
 
@@ -72,7 +74,8 @@ class Round(sympy.Function): ...                        # type: ignore[misc]
 
 
 _OVER = {reduce_max: Largest, reduce_min: Smallest, reduce_prod: Multiplied}
-_NAMED = {ops.sigmoid: Sigmoid, textbook.relu: Relu, textbook.softplus: Softplus, ops.round_: Round}
+_NAMED: dict[Op, Callable[..., Any]] = {ops.sigmoid: Sigmoid, textbook.relu: Relu, textbook.softplus: Softplus, ops.round_: Round,
+          textbook.log_sigmoid: lambda x: sympy.log(Sigmoid(x)), textbook.log_of_rest: lambda x: sympy.log(1 - Sigmoid(x))}
 
 
 def size(n: Any) -> sympy.Expr:

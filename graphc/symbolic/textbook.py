@@ -5,9 +5,11 @@ would write, so that reverse mode over the result writes what a book would. The 
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sympy
 
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
@@ -18,6 +20,8 @@ from ..ops.elementwise import add, div, eq, exp, isfinite, le, log, log1p, lt, m
 from ..ops.leaf import const, splat
 from ..ops.movement import broadcast, permute, reshape
 from ..ops.reduce import reduce_max, reduce_sum
+from . import composites
+from .composites import composite
 
 
 def _over(x: Node, axes: tuple[int, ...], like: Node) -> Node:
@@ -38,8 +42,19 @@ logsumexp = Op("logsumexp", "reduce", lambda t, *, axes: TensorType(tuple(n for 
                lambda g, y, x, *, axes: (_over(g, axes, x) * (softmax(x, axis=axes[0]) if len(axes) == 1 else exp(x - _over(y, axes, x))),),
                "log(sum(exp(x)))", lambda rng: [])
 softplus = Op("softplus", "unary", lambda t: t, lambda x: np.log1p(np.exp(x)), lambda g, y, x: (g * ops.sigmoid(x),), "log(1 + exp(x))", lambda rng: [])
+log_sigmoid = Op("log_sigmoid", "unary", lambda t: t, lambda x: -np.logaddexp(0, -x), lambda g, y, x: (g * (1.0 - ops.sigmoid(x)),), "log(sigmoid(x))",
+                 lambda rng: [])
+log_of_rest = Op("log_of_rest", "unary", lambda t: t, lambda x: -np.logaddexp(0, x), lambda g, y, x: (-(g * ops.sigmoid(x)),), "log(1 - sigmoid(x))",
+                 lambda rng: [])
 relu = Op("relu", "unary", lambda t: t, lambda x: np.maximum(x, 0),
           lambda g, y, x: (where(lt(splat(0.0, x), x), g, splat(0.0, g)),), "max(x, 0)", lambda rng: [])
+
+
+# Of elements, as SymPy says it.
+WORDS: dict[Op, Callable[..., Any]] = {
+    **composites.MEANING, softplus: lambda x: sympy.log(1 + sympy.exp(x)), relu: lambda x: sympy.Max(0, x),
+    log_sigmoid: lambda x: -sympy.log(1 + sympy.exp(-x)), log_of_rest: lambda x: -sympy.log(1 + sympy.exp(x)),
+}
 
 
 def textbook(graph: Graph) -> Graph:
@@ -65,10 +80,31 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
         if inner.op is log and _is_sum_of_exp(inner.inputs[0], n.inputs[0], d[1]):
             x = done[d[0]]
             return sub(x, _over(logsumexp(x, axes=d[1]), d[1], x))
+    if n.op is log:
+        return _of_a_sigmoid(n, done)
+    if n.op is lt and n.inputs[0].op is ops.bitcast and n.inputs[0].inputs[0].tensor.dtype.is_float and _is(n.inputs[1], 0):
+        x = done[n.inputs[0].inputs[0]]                                 # the sign bit, which of a real number says only this
+        return lt(x, splat(0.0, x))
+    if n.op is where and n.inputs[0].op is eq and _is(n.inputs[1], 0.0) and n.inputs[2].op is ops.sqrt and _is(n.inputs[0].inputs[1], 0.0):
+        s, inner = n.inputs[0].inputs[0], n.inputs[2].inputs[0]         # a norm, whose derivative at 0 is 0
+        if inner.op is where and inner.inputs[0] is n.inputs[0] and inner.inputs[2] is s and _is(inner.inputs[1], 1.0):
+            return ops.sqrt(done[s])
+    if (found := composite(n)) is not None:
+        return found[0](*(done[x] for x in found[1]))
     if n.op is add:
         return _of_a_sum(n, done)
     if n.op is where and n.inputs[0].op is le and n.inputs[0].inputs[0] is n.inputs[2] and all(is_number(x, 0.0) for x in (n.inputs[0].inputs[1], n.inputs[1])):
         return relu(done[n.inputs[2]])
+    return None
+
+
+def _of_a_sigmoid(n: Node, done: dict[Node, Node]) -> Node | None:
+    """log(sigmoid(x)) and log(1 - sigmoid(x)), whose stable derivatives are choices."""
+    a = n.inputs[0]
+    if a.op is ops.sigmoid:
+        return log_sigmoid(done[a.inputs[0]])
+    if a.op is sub and _is(a.inputs[0], 1.0) and a.inputs[1].op is ops.sigmoid:
+        return log_of_rest(done[a.inputs[1].inputs[0]])
     return None
 
 

@@ -26,10 +26,13 @@ from ..ops.movement import pad
 from ..ops.tuples import get
 from ..trace import arguments, function
 from ..trace.spec import Spec
-from .meaning import LOGIC, MEANING, choose, indicator
+from . import textbook
+from .meaning import LOGIC, choose, indicator
+from .meaning import MEANING as OPS
 from .numbers import exact
 
 Array = np.ndarray[Any, Any]
+MEANING = {**OPS, **textbook.WORDS}
 MOST = 10_000                                           # elements of one tensor: beyond that nobody reads them, and SymPy takes minutes
 
 
@@ -68,7 +71,8 @@ def to_sympy(f: Any, *args: Any) -> Any:
     if isinstance(f, Graph):
         return tuple(map(_result, elements(f.outputs, {i: symbols(_name(i), i.tensor) for i in f.leaves}, f)))
     t = traced(f, args)
-    values = [_result(v) for v in elements(t.graph.outputs, {i: symbols(_name(i), i.tensor) for i in t.graph.leaves}, t.graph)]
+    graph = textbook.textbook(t.graph)
+    values = [_result(v) for v in elements(graph.outputs, {i: symbols(_name(i), i.tensor) for i in graph.leaves}, graph)]
     return t.out_tree.unflatten([values[x] if is_output else x for is_output, x in t.out_leaves])
 
 

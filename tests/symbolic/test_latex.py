@@ -172,3 +172,27 @@ def test_names() -> None:
 def test_refused(f, args, wrt, words: str) -> None:
     with pytest.raises(gx.GraphError, match=words):
         latex(f, *args, wrt=wrt)
+
+
+def test_logistic_regression_by_hand() -> None:
+    """log(sigmoid) and log(1 - sigmoid) keep the derivatives of books, not those of their stable forms."""
+    def loss(x, w, y):
+        p = gx.sigmoid(x @ w)
+        return -gx.mean(y * gx.log(p) + (1 - y) * gx.log(1 - p))
+
+    text = latex(loss, gx.Spec(("N", 4)), gx.Spec((4,)), gx.Spec(("N",)), wrt="w")
+    assert r"\log{\left(1 - \sigma\left(u_{i}\right) \right)}" in text
+    assert r"T &= \sigma\left(u\right)" in text
+    assert r"\frac{\partial L}{\partial w} &= \frac{1}{N} X^\top \left(T \odot u_{2} - y \odot \left(1 - T\right)\right)" in text
+
+
+def test_the_derivative_of_a_choice_is_a_choice() -> None:
+    assert r"\frac{\partial L}{\partial x} &= \begin{cases} 2 x & \text{for}\: x > 0 \\\cos{\left(x \right)} & \text{otherwise} \end{cases}" in latex(
+        lambda x: gx.where(x > 0, x**2, gx.sin(x)), wrt="x")
+    assert r"\frac{\partial L}{\partial x} &= \frac{1}{\sqrt{x^{2} + 1}}" in latex(gx.asinh, wrt="x")
+
+
+def test_a_norm_is_a_root() -> None:
+    text = latex(lambda x: gx.linalg.vector_norm(x), gx.Spec((3,)), wrt="x")
+    assert r"L &= \sqrt{\sum_{i} x_{i}^{2}}" in text
+    assert r"\left[" not in text

@@ -78,7 +78,7 @@ def test_functions() -> None:
     x, y = sympy.symbols("x y", real=True)
     assert to_sympy(lambda x, y: gx.exp(-x) * x + y / 3) == x * sympy.exp(-x) + y / 3
     assert to_sympy(gx.grad(lambda x: gx.tanh(x))) == 1 - sympy.tanh(x)**2
-    assert to_sympy(gx.relu) == sympy.Piecewise((0, x <= 0), (x, True))
+    assert to_sympy(gx.relu) == sympy.Max(0, x)
     x_0, x_1 = sympy.symbols("x_0 x_1", real=True)
     assert to_sympy(gx.compile(lambda x: {"sum": x.sum(), "two": 2}), gx.Spec((2,))) == {"sum": x_0 + x_1, "two": 2}
     p = to_sympy(lambda p: p["w"] @ p["w"].T, {"w": gx.Spec((1, 2))})
@@ -137,3 +137,28 @@ def test_sympy_loads_with_the_first_formula() -> None:
     code = ("import sys, graphc as gx; assert 'sympy' not in sys.modules; from graphc import *; assert 'sympy' not in sys.modules; "
             "gx.symbolic.to_sympy; assert 'sympy' in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+COMPOSITES = {"sinh": sympy.sinh, "cosh": sympy.cosh, "asinh": sympy.asinh, "acosh": sympy.acosh, "atanh": sympy.atanh,
+              "hypot": lambda a, b: sympy.sqrt(a**2 + b**2),
+              "logaddexp": lambda a, b: sympy.log(sympy.exp(a) + sympy.exp(b)),
+              "softplus": lambda a: sympy.log(1 + sympy.exp(a)), "relu": lambda a: sympy.Max(0, a)}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_functions_of_several_nodes_have_their_name(name: str) -> None:
+    """Whatever their numerics are made of, in each dtype and shape."""
+    f, want = getattr(gx, name), COMPOSITES[name]
+    binary = name in ("hypot", "logaddexp")
+    a, b = sympy.symbols("a b", real=True)
+    both = (lambda a, b: f(2 * a, b)) if binary else lambda a: f(2 * a)
+    assert to_sympy(both) == want(2 * a, *([b] if binary else []))
+    spec = gx.Spec((2,), gx.float32)
+    got = to_sympy(both, *[spec] * (2 if binary else 1))
+    a1, b1 = sympy.symbols("a_1 b_1", real=True)
+    assert got[1] == want(2 * a1, *([b1] if binary else []))
+
+
+def test_a_choice_within_a_choice_is_made() -> None:
+    a = sympy.Symbol("a", real=True)
+    assert to_sympy(lambda a: gx.where(a > 0, gx.where(a > 0, a, 1.0), gx.where(a <= 0, -a, 2.0))) == sympy.Piecewise((a, a > 0), (-a, True))
