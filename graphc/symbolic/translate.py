@@ -6,6 +6,7 @@ arithmetic of whatever the elements are; elementwise ops by `meaning`. So what i
 from __future__ import annotations
 
 import inspect
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ from .meaning import MEANING as OPS
 from .numbers import exact
 
 Array = np.ndarray[Any, Any]
-MEANING = {**OPS, **textbook.WORDS}
+MEANING: Mapping[Any, Callable[..., Any]] = ChainMap(OPS, textbook.WORDS)
 MOST = 10_000                                           # elements of one tensor: beyond that nobody reads them, and SymPy takes minutes
 
 
