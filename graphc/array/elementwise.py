@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..core.dtype import bool_, f32, f64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
@@ -169,8 +171,11 @@ def log2(x: Any, /) -> Tensor:
 
 
 def log10(x: Any, /) -> Tensor:
-    """The logarithm to base 10."""
-    return log(x) * (1.0 / math.log(10.0))
+    """The logarithm to base 10, exact at its powers: what is an ulp or two beside a whole number is taken for it, for so near no other number has one."""
+    y = log(x) * math.log10(math.e)
+    whole = round(y)
+    near = abs(y - whole) <= abs(whole) * (2.0 * float(np.finfo(y.dtype.numpy).eps))
+    return where(near, whole + (y - y.detach()), y)     # the difference is 0, and has the derivative
 
 
 def sqrt(x: Any, /) -> Tensor:

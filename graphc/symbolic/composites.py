@@ -5,6 +5,7 @@ and are in no registry, as those of `textbook`.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -35,9 +36,11 @@ acosh = _op("acosh", np.arccosh, lambda g, y, x: (g / sqrt(x * x - 1.0),), "the 
 hypot = _op("hypot", np.hypot, lambda g, y, a, b: (g * a / y, g * b / y), "sqrt(x^2 + y^2)")
 logaddexp = _op("logaddexp", np.logaddexp, lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)), "log(exp(x) + exp(y))")
 
+log10 = _op("log10", np.log10, lambda g, y, x: (g / (x * math.log(10.0)),), "the logarithm to base 10")
+
 MEANING: dict[Op, Callable[..., Any]] = {
     sinh: sympy.sinh, cosh: sympy.cosh, asinh: sympy.asinh, acosh: sympy.acosh, atanh: sympy.atanh, hypot: lambda a, b: sympy.sqrt(a**2 + b**2),
-    logaddexp: lambda a, b: sympy.log(sympy.exp(a) + sympy.exp(b)),
+    logaddexp: lambda a, b: sympy.log(sympy.exp(a) + sympy.exp(b)), log10: lambda x: sympy.log(x, 10),
 }
 _ARITY = {op: 2 if op in (hypot, logaddexp) else 1 for op in MEANING}
 

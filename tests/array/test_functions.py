@@ -1,6 +1,7 @@
 """The functions of families of their own against NumPy: hyperbolic, floats, searching, sets, manipulation, matrices; and their derivatives."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,17 @@ def test_hyperbolic_functions_are_exact_near_0_and_far_out(dtype: Any) -> None:
         args = (at.astype(dtype),) if f is not gx.hypot else (at, at[::-1].copy())
         want = g(*(a.astype(np.float64) for a in args))
         np.testing.assert_allclose(gx.compile(f)(*args), want, rtol=6 * eps, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "last"), [(np.float32, 38), (np.float64, 308)])
+def test_logarithms_of_powers_of_10_are_whole(dtype: Any, last: int) -> None:
+    k = np.arange(1 - last, last + 1)
+    x = np.array([float(f"1e{n}") for n in k], dtype)
+    for f in (gx.log10, gx.compile(gx.log10), gx.compile(gx.log10, backend="numpy")):
+        np.testing.assert_array_equal(np.asarray(f(gx.asarray(x))), k)
+    np.testing.assert_allclose(gx.grad(lambda x: gx.sum(gx.log10(x)))(x[last:last + 9]).numpy(), 1 / (x[last:last + 9] * math.log(10)), rtol=1e-6)
+    y = np.random.default_rng(0).uniform(0.5, 2000, 999).astype(dtype)
+    np.testing.assert_allclose(gx.compile(gx.log10)(y), np.log10(y.astype(np.float64)), rtol=3 * np.finfo(dtype).eps)
 
 
 def test_hypot_does_not_overflow() -> None:

@@ -142,7 +142,7 @@ def test_sympy_loads_with_the_first_formula() -> None:
 COMPOSITES = {"sinh": sympy.sinh, "cosh": sympy.cosh, "asinh": sympy.asinh, "acosh": sympy.acosh, "atanh": sympy.atanh,
               "hypot": lambda a, b: sympy.sqrt(a**2 + b**2),
               "logaddexp": lambda a, b: sympy.log(sympy.exp(a) + sympy.exp(b)),
-              "softplus": lambda a: sympy.log(1 + sympy.exp(a)), "relu": lambda a: sympy.Max(0, a)}
+              "log10": lambda a: sympy.log(a, 10), "softplus": lambda a: sympy.log(1 + sympy.exp(a)), "relu": lambda a: sympy.Max(0, a)}
 
 
 @pytest.mark.parametrize("name", COMPOSITES)
