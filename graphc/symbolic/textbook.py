@@ -82,12 +82,12 @@ def _found(n: Node, done: dict[Node, Node]) -> Node | None:
             return sub(x, _over(logsumexp(x, axes=d[1]), d[1], x))
     if n.op is log:
         return _of_a_sigmoid(n, done)
-    if n.op is lt and n.inputs[0].op is ops.bitcast and n.inputs[0].inputs[0].tensor.dtype.is_float and _is(n.inputs[1], 0):
+    if n.op is lt and n.inputs[0].op is ops.bitcast and n.inputs[0].inputs[0].tensor.dtype.is_float and is_number(n.inputs[1], 0):
         x = done[n.inputs[0].inputs[0]]                                 # the sign bit, which of a real number says only this
         return lt(x, splat(0.0, x))
-    if n.op is where and n.inputs[0].op is eq and _is(n.inputs[1], 0.0) and n.inputs[2].op is ops.sqrt and _is(n.inputs[0].inputs[1], 0.0):
-        s, inner = n.inputs[0].inputs[0], n.inputs[2].inputs[0]         # a norm, whose derivative at 0 is 0
-        if inner.op is where and inner.inputs[0] is n.inputs[0] and inner.inputs[2] is s and _is(inner.inputs[1], 1.0):
+    if n.op is where and n.tensor.rank and n.inputs[0].op is eq and is_number(n.inputs[1], 0.0) and n.inputs[2].op is ops.sqrt:
+        (s, zero), inner = n.inputs[0].inputs, n.inputs[2].inputs[0]    # norms of rows, whose derivative at 0 is 0
+        if is_number(zero, 0.0) and inner.op is where and inner.inputs[0] is n.inputs[0] and inner.inputs[2] is s and is_number(inner.inputs[1], 1.0):
             return ops.sqrt(done[s])
     if (found := composite(n)) is not None:
         return found[0](*(done[x] for x in found[1]))
@@ -103,7 +103,7 @@ def _of_a_sigmoid(n: Node, done: dict[Node, Node]) -> Node | None:
     a = n.inputs[0]
     if a.op is ops.sigmoid:
         return log_sigmoid(done[a.inputs[0]])
-    if a.op is sub and _is(a.inputs[0], 1.0) and a.inputs[1].op is ops.sigmoid:
+    if a.op is sub and is_number(a.inputs[0], 1.0) and a.inputs[1].op is ops.sigmoid:
         return log_of_rest(done[a.inputs[1].inputs[0]])
     return None
 
