@@ -77,7 +77,7 @@ def eigh(x: Any, /) -> Eigh:
     """Eigenvalues, in rising order, and orthonormal eigenvectors, as columns, of the symmetric (x + x.mT) / 2.
 
     Among equal eigenvalues (to 8 n eps of the largest) the vectors do not turn in the derivative, so it is right for what depends on the eigenspace alone.
-    (JAX's and PyTorch's is NaN or infinite there.)
+    (JAX's and PyTorch's is NaN there.)
 
     >>> import graphc as gx
     >>> gx.linalg.eigh(gx.tensor([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()
@@ -170,7 +170,7 @@ def lstsq(x1: Any, x2: Any, /, *, rcond: float | None = None) -> Lstsq:
     """The smallest of the x for which the sum of squares of x1 @ x - x2 is least, for x1 of any shape and rank. (NumPy's and PyTorch's.)
 
     x2 holds right-hand sides as columns, or is one vector. rcond: as rtol of `pinv`. The residuals are always there, whatever the rank. The derivative of the
-    solution is `pinv`'s, at constant rank; PyTorch's is wrong or refused where x1 is not of full rank.
+    solution is `pinv`'s, at constant rank, as PyTorch's; JAX's is NaN where x1 is not of full rank.
 
     >>> import graphc as gx
     >>> gx.linalg.lstsq(gx.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]), gx.tensor([1.0, 3.0, 5.0])).rank.item()

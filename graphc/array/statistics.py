@@ -190,7 +190,7 @@ def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """(sum |x|^ord)^(1/ord); inf is the largest |x|, -inf the least, 0 how many are not 0.
 
-    Where it has no gradient it gives one of length 0: at 0, by elements that are 0, and for ord < 0 where one is. (As PyTorch; JAX's is NaN.)
+    Where it has no gradient it gives one of length 0: at 0, by elements that are 0, and for ord < 0 where one is. (As PyTorch; JAX's is NaN or infinite.)
     """
     x = _floating(x)
     if ord == float("inf"):

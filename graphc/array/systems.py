@@ -158,8 +158,8 @@ def det(x: Any, /) -> Tensor:
     """The determinant of square matrices: the product of the pivots, 0 where x is singular.
 
     Its gradient is the matrix of cofactors, singular or not: det(x) inv(x).mT where there is an inverse, of rank 1 where x lacks one rank, else 0. It has any
-    order; where x lacks four ranks or more, the orders above three are left at 0. (JAX solves for cofactors too, which is right where the last pivot
-    alone is 0; PyTorch perturbs the factors, or uses singular values where the gradient will be differentiated.)
+    order; where x lacks four ranks or more, the orders above three are left at 0. (JAX's is right where the last pivot alone is 0; PyTorch's is 0 where
+    x is singular, unless the gradient will be differentiated.)
 
     >>> import graphc as gx
     >>> gx.grad(gx.linalg.det)(gx.tensor([[1.0, 2.0], [2.0, 4.0]])).tolist()
@@ -171,6 +171,6 @@ def det(x: Any, /) -> Tensor:
 def slogdet(x: Any, /) -> Slogdet:
     """The sign of the determinant and the logarithm of its absolute value, which does not overflow; (0, -inf) where x is singular.
 
-    The gradient of the logarithm is inv(x).mT; where x is singular there is none, and it is NaN, as JAX's and PyTorch's.
+    The gradient of the logarithm is inv(x).mT; where x is singular there is none, and it is NaN. (JAX's and PyTorch's is infinite.)
     """
     return Slogdet(*apply_several(determinant.slogdet, floating(matrices_of("slogdet", x, square=True))))
