@@ -135,6 +135,18 @@ def adapted(body: Body, k: int, like: TensorType) -> Node | None:
     return elementwise.cast(node, dtype=like.dtype) if takes else None
 
 
+def widened(body: Body, given: list[Tensor], carries: Sequence[Tensor]) -> list[Tensor] | None:
+    """The carries, with a Python float among them in the dtype that the body makes of it (f64 where the data is), for another trace; None where none changes.
+    An integer that becomes a float is a mistake more often than not, and stays one. `given` are the carries as they were handed in, and become those."""
+    out = list(carries)
+    for k, (first, carry) in enumerate(zip(given, carries)):
+        if first.weak and adapted(body, k, carry.type) is None:
+            got = settled(body, k).tensor
+            if got.shape == () and got.dtype.kind == first.dtype.kind:
+                out[k] = given[k] = cast(first, got.dtype)
+    return out if any(a is not b for a, b in zip(out, carries)) else None
+
+
 def agreed(what: str, body: Body, k: int, like: TensorType, name: str) -> Node:
     """Output k as the carry of that type and name."""
     node = adapted(body, k, like)

@@ -24,7 +24,7 @@ from ..trace import checks, tree
 from ..trace.apply import apply_graph, apply_several
 from ..trace.broadcast import as_tensor, cast
 from ..trace.tensor import Tensor
-from .bodies import agreed, become, captures, is_tensor, reads_states, refuse_states, settled, strong, traced
+from .bodies import agreed, become, captures, is_tensor, reads_states, refuse_states, settled, strong, traced, widened
 
 
 def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1,
@@ -49,11 +49,14 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         raise GraphTypeError(f"scan: reverse is a {type(reverse).__name__}, not a bool", op="scan", at=user_loc())
     carries, carry_tree = tree.flatten(init, is_tensor)
     slices, xs_tree = tree.flatten(xs, is_tensor)
-    carries, slices = [strong(c) for c in carries], [as_tensor(x) for x in slices]
+    given, slices = [as_tensor(c) for c in carries], [as_tensor(x) for x in slices]
+    carries = [strong(c) for c in given]
     n = _length(slices, tree.paths(xs_tree, "xs"), length)
     turn, inner = _chunk(n, unroll, checkpoint)
     names = tree.paths(carry_tree, "carry")
-    types = [(f"carry{k}", c.type) for k, c in enumerate(carries)] + [(f"x{k}", TensorType(x.shape[1:], x.dtype)) for k, x in enumerate(slices)]
+
+    def types() -> list[tuple[str, TensorType]]:
+        return [(f"carry{k}", c.type) for k, c in enumerate(carries)] + [(f"x{k}", TensorType(x.shape[1:], x.dtype)) for k, x in enumerate(slices)]
 
     def run(values: list[Tensor]) -> Any:
         result = f(carry_tree.unflatten(values[:len(carries)]), xs_tree.unflatten(values[len(carries):]))
@@ -63,7 +66,10 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         same_tree("scan", tree.flatten(carry, is_tensor)[1], carry_tree)
         return carry, result[1]
 
-    body = traced(f, [*carries, *slices], types, run)
+    body = traced(f, [*carries, *slices], types(), run)
+    while wider := widened(body, given, carries):
+        carries = wider
+        body = traced(f, [*carries, *slices], types(), run)
     after = [agreed("scan", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
     ys = [settled(body, k) for k in range(len(carries), len(body.outputs))]
     consts, states = captures(body), [tensor for _, tensor in body.states.values()]
@@ -99,7 +105,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
 
     turn.__name__ = step.__name__ = getattr(body, "__name__", "body")
     if all(isinstance(b, int) for b in bounds):
-        return scan(step, (as_tensor(lower), init), None, length=max(upper - lower, 0), unroll=unroll)[0][1]
+        return scan(step, (as_tensor(bounds[0]), init), None, length=max(bounds[1] - bounds[0], 0), unroll=unroll)[0][1]
     if unroll not in (1, False):
         raise GraphError("fori_loop: unroll of a loop whose bounds are tensors", op="fori_loop", at=user_loc(),
                          why="how many turns there are is known only when it runs", fix="Python integers as bounds, or no unroll")
@@ -135,8 +141,8 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or not 0 <= max_steps < MAX_BYTES):
         raise GraphError(f"while_loop: max_steps is {max_steps!r}", op="while_loop", at=user_loc(), fix="the most turns that it may make, or None")
     carries, carry_tree = tree.flatten(init, is_tensor)
-    carries = [strong(c) for c in carries]
-    types = [(f"carry{k}", c.type) for k, c in enumerate(carries)]
+    start = [as_tensor(c) for c in carries]
+    carries = [strong(c) for c in start]
     names = tree.paths(carry_tree, "carry")
 
     def turn(values: list[Tensor]) -> Any:
@@ -144,13 +150,19 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         same_tree("while_loop", tree.flatten(result, is_tensor)[1], carry_tree)
         return result
 
-    test = traced(cond_fun, carries, types, lambda values: cond_fun(carry_tree.unflatten(values)))
+    def types() -> list[tuple[str, TensorType]]:
+        return [(f"carry{k}", c.type) for k, c in enumerate(carries)]
+
+    body = traced(body_fun, carries, types(), turn)
+    while wider := widened(body, start, carries):
+        carries = wider
+        body = traced(body_fun, carries, types(), turn)
+    test = traced(cond_fun, carries, types(), lambda values: cond_fun(carry_tree.unflatten(values)))
     if test.tree.kind is not None or test.outputs[0].type != TensorType((), bool_):
         got = str(test.outputs[0].type) if test.tree.kind is None else "a tree"
         raise GraphError(f"while_loop: cond_fun returns {got}, not one bool", op="while_loop", at=user_loc(),
                          fix="a comparison; gx.any(x) or gx.all(x) of several")
     refuse_states("while_loop", test)
-    body = traced(body_fun, carries, types, turn)
     after = [agreed("while_loop", body, k, c.type, name) for k, (c, name) in enumerate(zip(carries, names))]
     states = {key: tensor for key, (_, tensor) in body.states.items()}
     test = reads_states(test, body)
@@ -174,9 +186,9 @@ def _spelt(t: tree.TreeDef) -> str:
 
 
 def _length(xs: Sequence[Tensor], names: Sequence[str], length: int | None) -> Size:
-    found: tuple[Size, str] | None = None if length is None else (length, "length")
-    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or not 0 <= length < MAX_BYTES):
+    if length is not None and (not checks.whole(length) or not 0 <= length < MAX_BYTES):
         raise GraphError(f"scan: length is {length!r}, not a number of steps", op="scan", at=user_loc(), fix="an integer, 0 or more")
+    found: tuple[Size, str] | None = None if length is None else (int(length), "length")
     for x, name in zip(xs, names, strict=True):
         if not x.shape:
             raise GraphError(f"scan over a tensor of rank 0: {name}", op="scan", at=user_loc(), why="the steps are the slices along the first axis",

@@ -529,6 +529,9 @@ class Tensor(Methods):
                                  fix="with gx.no_grad(): ..., or compute a new Tensor: w = w - ...")
             with no_grad():
                 new = f()
+        elif self._requires_grad and not current.grad:
+            raise GraphError(f"{self._describe()} is the result of operations, and is written under no_grad()", at=user_loc(),
+                             why="its gradient would no longer be that of its value", fix="write it outside of no_grad(), or detach() it first")
         else:
             new = f()
         new = self._in_type(new)
@@ -554,9 +557,8 @@ class Tensor(Methods):
             if self._requires_grad and not new._node.inputs:            # type: ignore[union-attr]
                 tracer.active.add(self._node)
             return self
-        keep = self._requires_grad and not new._requires_grad            # a leaf stays one
         self._value, self._node = new._array(), new._node
-        if keep:
+        if was_leaf:                                                    # a leaf stays one
             self._node = None
         else:
             self._requires_grad = new._requires_grad

@@ -191,3 +191,25 @@ def test_errors_say_what_where_and_how_to_mend(call: Callable[[], Any], what: st
         gx.compile(call)() if traced else call()
     assert "test_control.py" in str(e.value.at)
     assert fix.replace("\\", "") in str(e.value.fix)
+
+
+# ---- carries that start as Python numbers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_carry_that_starts_as_a_python_float_takes_the_dtype_that_becomes_of_it(compiled: bool) -> None:
+    xs = np.array([1.0, 2.0, 3.0])
+
+    def both(f: Any) -> Any:
+        return gx.compile(f)(xs) if compiled else f(gx.tensor(xs))
+    last, seen = both(lambda x: gx.scan(lambda c, v: (c + v, c), 0.0, x))
+    assert (last, np.asarray(last).dtype, np.asarray(seen).dtype) == (6.0, np.dtype("f8"), np.dtype("f8"))
+    total, count = both(lambda x: gx.scan(lambda c, v: ((c[0] + v, c[1] + 1), None), (0.0, 0), x)[0])
+    assert (total, count, np.asarray(count).dtype) == (6.0, 3, np.dtype("i8"))
+    assert both(lambda x: gx.fori_loop(np.int64(0), np.int32(3), lambda i, c: c + x[i], 0.0)) == 6.0
+    assert both(lambda x: gx.while_loop(lambda c: c[0] < 9, lambda c: (c[1], c[0] + c[1] + x[0]), (0.0, 1.0))) == (12.0, 20.0)
+    np.testing.assert_array_equal(both(gx.grad(lambda x: gx.scan(lambda c, v: (c + v * v, None), 0.0, x)[0])), 2 * xs)
+    assert np.asarray(both(lambda x: gx.scan(lambda c, v: (c * 2, None), 1.0, x)[0])).dtype == np.float32
+    with pytest.raises(gx.GraphError, match=r"scan: carry starts as i64\[\] and becomes f64\[\]"):
+        both(lambda x: gx.scan(lambda c, v: (c + v, None), 0, x))
+    assert both(lambda x: gx.scan(lambda c, v: (c + v, None), x[0], x, length=np.int64(3))[0]) == 7.0

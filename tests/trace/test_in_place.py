@@ -110,3 +110,26 @@ def test_hooks_stay_with_a_leaf_that_is_written(run: Any) -> None:
         (w * w).sum().backward()
         return w.grad
     np.testing.assert_allclose(run(hooked), 40 * X)
+
+
+def test_a_result_of_operations_is_not_written_under_no_grad(run: Any) -> None:
+    """torch keeps the old gradient with the new value; here nothing is lost without words."""
+    def write(x: Any) -> Any:
+        y = 2 * x.detach().clone().requires_grad_()
+        with gx.no_grad():
+            y.add_(1)
+        return y.sum()
+    with pytest.raises(gx.GraphError, match="is the result of operations, and is written under no_grad") as e:
+        run(write)
+    assert "detach()" in str(e.value.fix)
+
+
+def test_a_result_of_operations_that_is_filled_is_a_constant(run: Any) -> None:
+    def fill(x: Any) -> Any:
+        w = x.detach().clone().requires_grad_()
+        y = w * w
+        y.fill_(3.0)
+        assert not y.requires_grad
+        (y * w).sum().backward()
+        return w.grad
+    np.testing.assert_allclose(run(fill), 3 * np.ones(3))
