@@ -529,9 +529,6 @@ class Tensor(Methods):
                                  fix="with gx.no_grad(): ..., or compute a new Tensor: w = w - ...")
             with no_grad():
                 new = f()
-        elif self._requires_grad and not current.grad:
-            raise GraphError(f"{self._describe()} is the result of operations, and is written under no_grad()", at=user_loc(),
-                             why="its gradient would no longer be that of its value", fix="write it outside of no_grad(), or detach() it first")
         else:
             new = f()
         new = self._in_type(new)
