@@ -34,7 +34,7 @@ from .trace.batch import vmap
 from .trace.callback import pure_callback
 from .trace.custom import custom_jvp, custom_vjp
 from .trace.derivatives import hessian, hvp, jacfwd, jacrev, jvp, linearize, stop_gradient, vjp
-from .trace.effects import debug_print
+from .trace.effects import debug_callback, debug_print, io_callback
 from .trace.functional import grad, value_and_grad
 from .trace.generator import Generator, default_generator, manual_seed
 from .trace.methods import provide_namespace as _provide_namespace
@@ -79,9 +79,10 @@ def __getattr__(name: str) -> _typing.Any:             # what is imported when i
 __all__ = [
     *_array.__all__,
     "CompiledFunction", "DType", "Dim", "Generator", "GradcheckError", "GraphError", "GraphIndexError", "GraphTypeError", "Lowered", "Pattern",
-    "SparseMatrix", "Spec", "Tensor", "autograd", "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_print",
-    "default_generator", "double", "e", "enable_grad", "explain_grad", "float16", "float32", "float64", "grad", "gradcheck", "gradgradcheck", "half",
-    "hessian", "hessian_sparsity", "hvp", "inf", "int16", "int32", "int64", "int8", "jacfwd", "jacobian_sparsity", "jacrev", "jvp", "linalg",
-    "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi", "pure_callback", "random", "remat", "save",
-    "scalar", "sparse_hessian", "sparse_jacobian", "stop_gradient", "uint16", "uint32", "uint64", "uint8", "utils", "value_and_grad", "vjp", "vmap",
+    "SparseMatrix", "Spec", "Tensor", "autograd", "bfloat16", "bool", "checkpoint", "compile", "custom_jvp", "custom_vjp", "debug_callback",
+    "debug_print", "default_generator", "double", "e", "enable_grad", "explain_grad", "float16", "float32", "float64", "grad", "gradcheck",
+    "gradgradcheck", "half", "hessian", "hessian_sparsity", "hvp", "inf", "int16", "int32", "int64", "int8", "io_callback", "jacfwd",
+    "jacobian_sparsity", "jacrev", "jvp", "linalg", "linearize", "load", "long", "manual_seed", "nan", "newaxis", "nn", "no_grad", "optim", "pi",
+    "pure_callback", "random", "remat", "save", "scalar", "sparse_hessian", "sparse_jacobian", "stop_gradient", "uint16", "uint32", "uint64", "uint8",
+    "utils", "value_and_grad", "vjp", "vmap",
 ]

@@ -64,7 +64,7 @@ class Build:
         from .loop.place import launches
 
         p = self.program
-        return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results), tuple(p.prints),
+        return Manifest(self.layout, _inputs(p), tuple([h.order for h in p.states]), tuple(p.results),
                         tuple(p.constants), self.arena_bytes,
                         tuple([(x.region.name, x.region.offset or 0, str(x.region.nbytes), x.first, x.last) for x in self.lives]),
                         len(list(launches(self.plan))), self.threads, self.sizes, self.calls, self.again)
@@ -102,8 +102,7 @@ class Manifest:
     layout: Layout
     inputs: tuple[tuple[str, int], ...]                 # "argument" or "scalar", and its slot
     orders: tuple[tuple[int, ...], ...]                 # the physical order of each state
-    results: tuple[TensorType, ...]                     # outputs, then what is printed
-    prints: tuple[str, ...]
+    results: tuple[TensorType, ...]
     constants: tuple[Array, ...]
     arena_bytes: int
     regions: tuple[tuple[str, int, str, int, int], ...]     # name, offset, bytes, first and last step: the arena's content, temporaries by slot
@@ -132,7 +131,7 @@ class Manifest:
         counts = [t.arguments, t.scalars, t.states, t.constants, t.results, t.temporaries, t.sizes, t.calls, t.threads, t.loops]
         arrays = [(as_dtype(a.dtype).name, a.shape) for a in self.constants]
         return {"layout": counts, "inputs": self.inputs, "orders": self.orders, "sizes": self.sizes, "results": _plain(self.results),
-                "calls": [(c.function, _plain(c.operands), _plain(c.results)) for c in self.calls], "prints": self.prints, "constants": arrays,
+                "calls": [(c.function, _plain(c.operands), _plain(c.results)) for c in self.calls], "constants": arrays,
                 "arena": self.arena_bytes, "regions": self.regions, "kernels": self.kernels, "threads": self.threads,
                 "again": None if self.again is None else (self.again.before, self.again.after, self.again.flops, self.again.kinds)}, \
             b"".join([a.tobytes() for a in self.constants])
@@ -147,7 +146,7 @@ class Manifest:
             at += a.nbytes
         return Manifest(Layout(*j["layout"]), tuple([(k, s) for k, s in j["inputs"]]),
                         tuple([tuple(o) for o in j["orders"]]), _types(j["results"]),
-                        tuple(j["prints"]), tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
+                        tuple(arrays), j["arena"], tuple([(n, o, b, f, e) for n, o, b, f, e in j["regions"]]), j["kernels"], j["threads"],
                         tuple(j["sizes"]), tuple([HostCall(f, _types(a), _types(b)) for f, a, b in j["calls"]]),
                         None if (a := j["again"]) is None else Again(a[0], a[1], a[2], tuple([(op, n) for op, n in a[3]])))
 

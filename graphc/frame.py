@@ -35,7 +35,7 @@ class Frame:
     """A table with cells and results. The pointers that frames share are in `shared`, a table that is copied."""
 
     def __init__(self, shared: Array, layout: Layout, params: Sequence[ArrayParam | ScalarParam], inputs: Sequence[tuple[str, int]],
-                 results: Sequence[TensorType], n_out: int, code: Any, places: Sequence[Place] = ()) -> None:
+                 results: Sequence[TensorType], code: Any, places: Sequence[Place] = ()) -> None:
         self.table, self.code, self.gives = shared.copy(), code, len(params)
         self.cells = np.zeros(max(1, layout.scalars), np.uint64)
         self.fit: Fit | None = None                     # the sizes that it is for
@@ -48,7 +48,7 @@ class Frame:
             self.table[layout.index("scalar", k)] = self.cells.ctypes.data + 8 * k
         self.slots = [(p, layout.index(kind, slot), self.cells[slot:][:1] if kind == "scalar" else None)
                       for p, (kind, slot) in zip(params, inputs, strict=True)]
-        self.n_out, self._places = n_out, places        # objects that the table points to
+        self._places = places                           # objects that the table points to
         for k, place in enumerate(places):
             self.table[layout.index("call", k)] = id(place)
         self.workers = 0, 0                             # how many can be woken, and after how many forks: what the table says
@@ -71,7 +71,7 @@ class Frame:
             place.settle(fit.dims)
         # Small results are copied; large ones are handed out as they are, for copying them would cost a page fault every 4 KiB.
         self._before = {}
-        self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results[:self.n_out]) if r.nbytes >= LENT and _COUNTS_REFERENCES}
+        self.lent = {k: layout.index("result", k) for k, r in enumerate(self.results) if r.nbytes >= LENT and _COUNTS_REFERENCES}
 
     def entry(self, name: Literal["entry", "again"]) -> Callable[..., int]:
         """The builtin function that enters with every argument, or with the numbers alone."""
@@ -122,4 +122,4 @@ class Frame:
 
     def take(self) -> list[Any]:
         """The outputs as the caller gets them: a 0-d one as a NumPy scalar, a small one as a copy."""
-        return [r[()] if r.ndim == 0 else r if k in self.lent else r.copy() for k, r in enumerate(self.results[:self.n_out])]
+        return [r[()] if r.ndim == 0 else r if k in self.lent else r.copy() for k, r in enumerate(self.results)]

@@ -35,7 +35,7 @@ class Quick:
         self._names, self._others = _names(t.captured)
         self._content = _content(self._names)
         self._settled = -1                              # the count of gradients at which a call leaves every .grad as it was
-        self._unsure = native.team is not None or native.calls_python or bool(frame.lent or native.prints)
+        self._unsure = native.team is not None or native.calls_python or bool(frame.lent)
         self._only = frame.results[t.out_leaves[0][1]] if t.out_tree is tree.LEAF and t.out_leaves[0][0] and not self._unsure else None
         gives = len(t.number_leaves) + len(t.sources) + (0 if bound else len(t.array_leaves))
         numbers: list[Record] = []

@@ -21,9 +21,9 @@ from graphc.testing import check_grads
 from graphc.transform.grad import vjp
 
 OPS = list(REGISTRY.values())
-UNSAMPLED = {"input", "token", "print", "get", "pure_callback"}     # given, or without a value of their own
+UNSAMPLED = {"input", "token", "get", "pure_callback", "io_callback"}      # given, or without a value of their own
 LEAVES = {"input", "const", "iota", "size", "token"}
-THEIRS = {"pure_callback"}                              # the derivative is the user's to write: tests/trace/test_callback.py
+THEIRS = {"pure_callback", "io_callback"}                          # the derivative is the user's to write: tests/trace/test_callback.py
 
 
 def frozen(value):
@@ -100,7 +100,7 @@ def test_derivatives(op: Op) -> None:
 @pytest.mark.parametrize("op", [op for op in OPS if op.vjp == "zero"], ids=str)
 def test_zero_derivatives_are_flat(op: Op) -> None:
     """"zero" says flat almost everywhere: finite differences must agree, but for those that cut a derivative on purpose or move bits."""
-    if op.name in {"stop_gradient", "bitcast", "get", "print", "floordiv"}:
+    if op.name in {"stop_gradient", "bitcast", "get", "floordiv"}:
         return
     for graph, arrays in examples(op):
         if differentiable(graph):

@@ -45,8 +45,8 @@ def small(d: DType) -> tuple[Shape, ...]:
 
 LARGE: tuple[Shape, ...] = ((33,), (9, 33), (65537,), (3, 21847))
 LAYOUTS = ("plain", "backwards", "odd address", "every other")
-ELSEWHERE = {"input", "token", "print", "get",          # given, without a value, or in every case with several results
-             "pure_callback",                           # whatever a function of Python's gives: tests/trace/test_callback.py
+ELSEWHERE = {"input", "token", "get",                   # given, without a value, or in every case with several results
+             "pure_callback", "io_callback",            # whatever a function of Python's gives: tests/trace/test_callback.py
              "custom_vjp", "custom_jvp", "remat", "barrier",    # values of other primitives under another name: tests/trace/test_custom.py
              *LINALG}                                   # of matrices, by their residuals: tests/array/test_linalg.py
 

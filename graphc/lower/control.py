@@ -99,7 +99,7 @@ class HostCall:
 def host(low: _Lowering, n: Node, ctx: Context) -> Lowered:
     """A function of Python's: it sees its operands whole, and its results are written where they are wanted."""
     out: Lowered = []
-    given = [_row_major(low, x, ctx, out, n) for x in n.inputs]
+    given = [_row_major(low, x, ctx, out, n) for x in n.inputs if isinstance(x.type, TensorType)]
     call = HostCall(n.attrs["function"], tuple([h.type for h in given]), tuple([h.type for h in low.items[n]]))
     low.names.calls.append(call)
     places = [*given, *low.items[n]]
@@ -107,7 +107,8 @@ def host(low: _Lowering, n: Node, ctx: Context) -> Lowered:
                          tuple([h.type.dtype for h in places]), len(given))]
 
 
-LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "while": while_, "cond": cond, "pure_callback": host}
+LOWERED: dict[str, Callable[[_Lowering, Node, Context], Lowered]] = {"scan": scan, "while": while_, "cond": cond, "pure_callback": host,
+                                                                         "io_callback": host}
 
 # ---- carries and rows ------------------------------------------------------------------------------------------------------------
 

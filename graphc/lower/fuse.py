@@ -19,8 +19,8 @@ from .half import narrows, widens
 
 REDUCE = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min"})
 OPEN_HEADS = REDUCE | {"contract", "fold"}                      # elementwise nodes may follow in the same kernel
-BODIES = frozenset({"scan", "cond", "while", "pure_callback"})  # bodies of their own, or Python, read what they are given
-CLOSED_HEADS = BODIES | {"argmax", "argmin", "argsort", "topk", "cumsum", "check_index", "print"} | LINALG | {
+BODIES = frozenset({"scan", "cond", "while", "pure_callback", "io_callback"})   # bodies of their own, or Python, read what they are given
+CLOSED_HEADS = BODIES | {"argmax", "argmin", "argsort", "topk", "cumsum", "check_index"} | LINALG | {
     f"{where}_{how}" for where, hows in (("scatter", ("add", "set", "max", "min")), ("put_along", ("set", "max", "min"))) for how in hows}
 LEAVES = frozenset({"input", "const", "iota", "size", "token"})
 AFFINE = frozenset({"permute", "broadcast", "slice", "flip", "window"})   # an index of the operand is an affine function of the result's

@@ -51,8 +51,7 @@ class Program:
     scalars: list[Region | None]                        # likewise; None where it is an array
     states: list[Home]                                  # with the physical order that each must lie in
     constants: list[Array]
-    results: list[TensorType]                           # outputs first, then what is printed
-    prints: list[str]                                   # labels
+    results: list[TensorType]
     checks: list[Check]                                 # status k is checks[k - 1]
     calls: list[control.HostCall]                       # by their numbers in the plan
     homes: dict[Node, Home] = field(default_factory=dict)
@@ -115,9 +114,7 @@ class _Lowering:
             (scalars if scalar else arguments).append(region)
             (arguments if scalar else scalars).append(None)
             self.homes[n] = Home(region, n.tensor, identity(n))
-        prints = [n for n in topo(g.effects) if n.op.name == "print"]
-        outputs = [*g.outputs, *(n.inputs[1] for n in prints)]
-        roots = [*outputs, *(s.write for s in g.states)]
+        roots = g.roots
         gs, _, reads = groups(roots)
         fixed = {s.read: self.fixed[k] for k, s in enumerate(g.states) if k in self.fixed}
         self.orders = orders(g.states, reads, topo(roots), fixed)
@@ -128,11 +125,11 @@ class _Lowering:
             states.append(home)
             if s.write is not s.read:
                 self.sink(s.write, home)
-        for k, o in enumerate(outputs):
+        for k, o in enumerate(g.outputs):
             self.sink(o, Home(Region(f"result{k}", "result", nbytes(o.tensor), k), o.tensor, identity(o)))
         plan = self.plan(gs, reads, {s.read: h for s, h in zip(g.states, states)})
-        return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in outputs], [n.attrs["label"] for n in prints],
-                       self.names.checks, self.names.calls, self.homes)
+        return Program(plan, arguments, scalars, states, self.names.constants, [o.tensor for o in g.outputs], self.names.checks, self.names.calls,
+                       self.homes)
 
     def sink(self, n: Node, home: Home) -> None:
         """The value of n must end in this memory: written by n's own kernel where it can be, else copied."""
@@ -211,7 +208,8 @@ class _Lowering:
         homes = [self.arena(t, f"{head.op.name}{k}", tuple(range(t.rank))) for k, t in enumerate(head.type.items) if isinstance(t, TensorType)]
         self.items[head] = homes
         for n in self.gets.get(head, ()):
-            self.homes[n] = homes[n.attrs["index"]]
+            if isinstance(n.type, TensorType):
+                self.homes[n] = homes[n.attrs["index"]]
 
     def arena(self, t: TensorType, hint: str, order: Order) -> Home:
         return Home(Region(self.names.region(hint), "arena", nbytes(t)), t, order)
@@ -273,4 +271,4 @@ def dim_names(size: str) -> frozenset[str]:
 
 def _checks(n: Node) -> bool:
     """Can computing this node fail? A loop of no known length does when a signal ends it, and a function of Python's may raise anything."""
-    return n.op.name in ("check_index", "while", "pure_callback") or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))
+    return n.op.name in ("check_index", "while", "pure_callback", "io_callback") or any(_checks(m) for g in subgraphs(n) for m in topo(g.roots))

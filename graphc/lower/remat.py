@@ -24,8 +24,8 @@ from ..ops.call import barrier
 from .fuse import BODIES, CLOSED_HEADS, LEAVES, Reads, is_alias, is_head, reads_of, stored_nodes
 
 SEGMENTS = (2, 4, 6, 9, 13, 20, 30)
-NEVER = BODIES | {"check_index", "print", "token"}
-DEAR = frozenset({"contract", "fold"}) | (CLOSED_HEADS - {"check_index", "print"})
+NEVER = BODIES | {"check_index", "token"}
+DEAR = frozenset({"contract", "fold"}) | (CLOSED_HEADS - {"check_index"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core import half
 from ..core.errors import GraphError
 from ..core.types import TOKEN, TensorType, TokenType, TupleType, Type
 from ..ir.host import Host
@@ -43,17 +42,18 @@ def _token_type() -> TokenType:
 token: Op = register(Op("token", "effect", _token_type, lambda: None, None, "The start of a chain of effects", lambda rng: []))
 
 
-def _print_type(t: Type, x: Type, *, label: str) -> TokenType:
-    """None: a token is no tensor."""
+def _io_type(t: Type, *types: Type, function: Host, results: TupleType) -> TupleType:
+    """`results`, and the next token."""
     if not isinstance(t, TokenType):
-        raise GraphError(f"print takes a token first, got {t}")
-    tensor("print", x)
-    return TOKEN
+        raise GraphError(f"io_callback takes a token first, got {t}")
+    for x in types:
+        tensor("io_callback", x)
+    return TupleType((*results.items, TOKEN))
 
 
-def _print(_: Any, x: Array, *, label: str) -> None:
-    print(f"{label}{half.plain(x)}")
+def _io(_: None, *arrays: Array, function: Host, results: TupleType) -> tuple[Any, ...]:
+    return *_pure(*arrays, function=function, results=results), None
 
 
-print_: Op = register(Op("print", "effect", _print_type, _print, "zero", "Write a label and a tensor to standard output, once the step has run",
-                     lambda rng: [], pure=False))
+io_callback: Op = register(Op("io_callback", "effect", _io_type, _io, None, "What a function of Python's gives and does, called once, in the order of effects",
+                              lambda rng: [], pure=False))

@@ -189,7 +189,7 @@ UNDRAWN = {
     "input": "is what a program is given",
     "get": "takes one result out of several: drawn with every op that has several",
     "token": "begins a chain of effects, and has no value",
-    "print": "writes to standard output: tests/trace/test_effects.py",
+    "io_callback": "is a function of the user's, and an effect: tests/trace/test_effects.py",
     "pure_callback": "is a function of the user's: tests/trace/test_callback.py",
 }
 CUT = {                                                 # in a smooth program finite differences see through what these cut

@@ -44,7 +44,8 @@ def _label(t: Tensor) -> str:
     return t.name or str(t._type)
 
 
-def _wrap(node: Node, cls: type[Tensor], requires_grad: bool, weak: bool) -> Tensor:
+def wrap(node: Node, cls: type[Tensor], requires_grad: bool, weak: bool) -> Tensor:
+    """A Tensor for a node of the trace."""
     return cls.from_node(node, requires_grad=requires_grad and node.tensor.dtype.is_inexact, weak=weak)
 
 
@@ -56,12 +57,18 @@ def result_class(tensors: Sequence[Tensor]) -> type[Tensor]:
     return Tensor
 
 
+def stopped(tracer: Any, tensors: Sequence[Tensor]) -> list[Node]:
+    """The Tensors' nodes: where a gradient is wanted, as constants for those by which none is."""
+    nodes = [t._traced_node(tracer) for t in tensors]
+    if current.grad and any(t._requires_grad for t in tensors):
+        return [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_inexact else n for t, n in zip(tensors, nodes)]
+    return nodes
+
+
 def _apply_traced(tracer: Any, op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
     tracer.here()
-    nodes = [t._traced_node(tracer) for t in tensors]
+    nodes = stopped(tracer, tensors)
     requires = current.grad and any(t._requires_grad for t in tensors)
-    if requires:
-        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_inexact else n for t, n in zip(tensors, nodes)]
     node = op(*nodes, **attrs)
     if not tracer.active.isdisjoint(nodes):
         tracer.active.add(node)
@@ -71,9 +78,9 @@ def _apply_traced(tracer: Any, op: Op, tensors: tuple[Tensor, ...], attrs: dict[
         parts = [tuples.get(node, index=i) for i in range(len(node.type.items))]
         if node in tracer.active:
             tracer.active.update(parts)
-        return tuple(_wrap(p, cls, requires, False) for p in parts)
+        return tuple(wrap(p, cls, requires, False) for p in parts)
     check_bytes(node.tensor)
-    return _wrap(node, cls, requires, weak)
+    return wrap(node, cls, requires, weak)
 
 
 def _apply_eager(op: Op, tensors: tuple[Tensor, ...], attrs: dict[str, Any]) -> Any:
@@ -101,13 +108,11 @@ def apply_graph(build: Callable[..., Sequence[Node]], *tensors: Tensor) -> list[
         out = build(*(t.node() for t in tensors))
         return [concrete(n, v, cls, requires) for n, v in zip(out, computed(out))]
     tracer.here()
-    nodes = [t._traced_node(tracer) for t in tensors]
-    if requires:
-        nodes = [tracer.stopped(n) if not t._requires_grad and n in tracer.active and t.dtype.is_inexact else n for t, n in zip(tensors, nodes)]
+    nodes = stopped(tracer, tensors)
     out = build(*nodes)
     if not tracer.active.isdisjoint(nodes):
         tracer.active.update(out)
-    return [_wrap(n, cls, requires, False) for n in out]
+    return [wrap(n, cls, requires, False) for n in out]
 
 
 def computed(nodes: Sequence[Node]) -> Sequence[Array]:

@@ -34,7 +34,7 @@ def pure_callback(callback: Callable[..., Any], result_shape_dtypes: Any, *args:
 
     args and kwargs are trees of tensors; the callback gets the same trees of arrays. These are copies: it may keep or change them. It returns a tree like
     `result_shape_dtypes`, whose leaves are anything with a shape and a dtype (`gx.Spec`, arrays, Tensors); a size may be symbolic, if an argument has it.
-    What it returns is checked: another shape, dtype or tree is a GraphError. Python numbers and lists take the dtype that is asked for.
+    What it returns is checked: another shape, dtype or tree is a GraphError. Numbers and lists take the dtype that is asked for.
 
     The callback must be pure: its results depend on its arguments alone. It is called where its value is needed, and only if it is; calls of one
     function on the same arguments may become one, and a loop's body or a backward pass may call it again. An exception that it raises ends the step
@@ -60,14 +60,16 @@ def pure_callback(callback: Callable[..., Any], result_shape_dtypes: Any, *args:
 
 
 class Callback(Host):
-    """A function of the user's, the trees that it takes and gives, and its element types: what it was written for, whatever a judge evaluates in."""
+    """A function of the user's, the trees that it takes and gives (None: nobody looks at what), and its element types: what it was written for, whatever a
+    judge evaluates in."""
 
-    __slots__ = ("function", "gives", "loc", "operands", "results", "takes")
+    __slots__ = ("function", "gives", "loc", "operands", "plain", "results", "takes")
 
-    def __init__(self, name: str, function: Callable[..., Any], takes: tree.TreeDef, operands: Sequence[DType], gives: tree.TreeDef,
+    def __init__(self, name: str, function: Callable[..., Any], takes: tree.TreeDef, operands: Sequence[DType], gives: tree.TreeDef | None,
                  results: Sequence[DType], loc: Loc | None) -> None:
         super().__init__(name)
         self.function, self.takes, self.operands, self.gives, self.results, self.loc = function, takes, tuple(operands), gives, tuple(results), loc
+        self.plain = all(t.kind is None for t in takes.children[0].children) and not takes.children[1].children      # arguments that are arrays
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Callback) and self.function is other.function and (self.takes, self.gives) == (other.takes, other.gives)
@@ -80,13 +82,15 @@ class Callback(Host):
         return code_of(self.function)
 
     def __call__(self, arrays: Sequence[Any], results: Sequence[TensorType]) -> list[Any]:
-        args, kwargs = self.takes.unflatten([np.array(half.astype(np.asarray(a), d)) for a, d in zip(arrays, self.operands, strict=True)])
+        copies = [np.array(a) if a.dtype == d.numpy else np.array(half.astype(a, d)) for a, d in zip(map(np.asarray, arrays), self.operands, strict=True)]
+        args, kwargs = (copies, {}) if self.plain else self.takes.unflatten(copies)
         try:
             value = self.function(*args, **kwargs)
         except BaseException as e:
             _note(e, f"graphc: in the callback {self.name}, called at {self.loc}")
             raise
-        return [self._checked(v, path, t, d) for (v, path), t, d in zip(list(self._leaves(value, self.gives, "")), results, self.results, strict=True)]
+        given = [] if self.gives is None else list(self._leaves(value, self.gives, ""))
+        return [self._checked(v, path, t, d) for (v, path), t, d in zip(given, results, self.results, strict=True)]
 
     def _leaves(self, value: Any, like: tree.TreeDef, path: str) -> Iterator[tuple[Any, str]]:
         """What the function gave in the places of the results."""
@@ -106,14 +110,17 @@ class Callback(Host):
 
     def _checked(self, value: Any, path: str, t: TensorType, dtype: DType) -> Any:
         """The array that the function gave for a result, as the type says it is."""
+        if type(value) is np.ndarray and value.dtype == t.dtype.numpy and dtype is t.dtype and value.shape == t.shape:
+            return value
         value = value.numpy() if isinstance(value, Tensor) else value
         where = f"{path} " * bool(path)
         try:
             array = half.own(np.asarray(value))
-        except (TypeError, ValueError) as e:
+        except (TypeError, ValueError, Warning) as e:                   # a ragged list; NumPy 1 warns
             raise self._wrong(f"{where}is a {type(value).__name__} that is no array: {e}") from None
-        if not hasattr(value, "dtype") and np.can_cast(array.dtype, np.float32 if dtype.is_half else dtype.numpy, "same_kind"):
-            array = half.astype(array, dtype)                           # a Python number or list has no type of its own
+        loose = isinstance(value, np.generic) or not hasattr(value, "dtype")
+        if loose and np.can_cast(array.dtype, np.float32 if dtype.is_half else dtype.numpy, "same_kind"):
+            array = half.astype(array, dtype)                           # a number or a list has no type of its own (f32 * 2 is f64 for NumPy 1)
         if array.shape != t.static_shape or from_numpy(array.dtype) is not dtype:
             got = from_numpy(array.dtype)
             want = TensorType(t.shape, dtype)

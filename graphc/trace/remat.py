@@ -72,8 +72,8 @@ def _cut(results: list[Tensor], made: set[Node], name: str) -> list[Tensor]:
             continue
         seen.add(n)
         outside = n.op is leaf.input_ or n in ends or (n not in made and isinstance(n.type, TensorType))
-        if n.op is tuples.get and n.inputs[0] not in made:
-            outside = True
+        if n.op is tuples.get and (n.inputs[0] not in made or not n.inputs[0].op.pure):
+            outside = True                              # ... and what cannot happen twice
         if outside:
             operands.append(n)
         else:

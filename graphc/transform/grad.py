@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..core.record import dataclass
-from ..core.types import TensorType, TupleType
+from ..core.types import TOKEN, TensorType, TupleType
 from ..ir.host import Host
 from ..ir.node import Info, Node, recorder
 from ..ir.walk import topo
@@ -52,7 +52,7 @@ class _Reverse:
         on_cotangent, masks = self.on_cotangent, self.masks
         active = set(wrt)
         for n in order:
-            if n not in active and any([i in active for i in n.inputs]):
+            if n not in active and n.type is not TOKEN and any([i in active for i in n.inputs]):
                 active.add(n)
         sums: dict[Node, Node] = {}                                     # cotangents of tensors so far
         items: dict[Node, dict[int, Node]] = {}                         # of tuples, item by item

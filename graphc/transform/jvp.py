@@ -60,6 +60,10 @@ def push(outputs: Sequence[Node], seeds: dict[Node, Node], stop: Collection[Node
                     value[n] = get(value[of], index=at)
                 if of in items and items[of][at] is not None:
                     slopes[n] = items[of][at]
+                elif not of.op.pure and _smooth(n) and any(i in slopes for i in of.inputs):
+                    _pull(of, None, None)                               # says that there is none
+                continue
+            if not n.op.pure:                                           # it happens once, where it stands
                 continue
             m = rebuilt(n, tuple(value.get(i, i) for i in n.inputs))
             if m is not n:

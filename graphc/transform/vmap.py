@@ -12,7 +12,7 @@ from typing import Any
 from ..core.dims import Size, product
 from ..core.dtype import i64
 from ..core.errors import GraphError
-from ..core.types import TensorType, TokenType, TupleType
+from ..core.types import TensorType, TupleType
 from ..ir.node import Graph, Node
 from ..ir.op import Op
 from ..ir.walk import rebuilt, topo
@@ -59,7 +59,7 @@ def push(outputs: Sequence[Node], env: Mapping[Node, Node], n: Size, also: Mappi
             if not any(moving):
                 done[node] = rebuilt(node, inputs)
                 continue
-            if isinstance(node.type, TokenType):
+            if not node.op.pure:
                 raise GraphError(f"{node.op} inside vmap", op=node.op, why="an effect of one example at a time has no order",
                                  fix="return the value, and print all of them")
             out = _rule(node, inputs, moving, n)

@@ -16,6 +16,7 @@ from graphc.core.errors import GraphError
 from graphc.core.loc import Loc
 from graphc.core.types import TOKEN, TensorType, TupleType
 from graphc.interp.numpy import run
+from graphc.ir.host import Host
 from graphc.ir.node import Graph, Info, Node, Recorder, State, recording
 from graphc.ir.op import Op
 from graphc.ir.text import equal, literal, parse, show
@@ -44,7 +45,7 @@ def train_step() -> Graph:
         body = Graph((c, s, a), (c * s + a, c), name="cell")
         out = control.scan(h0, xs, k, body=body, carries=1, xs=1, length=3, reverse=True)
         top = topk(get(out, index=1), k=1, axis=0)
-        end = effect.print_(effect.token(), g, label='"loss" # \n')
+        end = get(effect.io_callback(effect.token(), g, function=Host('"loss" # \n'), results=TupleType(())), index=0)
         new = w + movement.pad(iota(shape=(5, 4), dtype=f32, axis=0), lo=(0, 0), hi=(0, 0), value=-0.0)
     keep = input_(name="count", shape=(), dtype=i64)
     states = (State("fc1.weight", w, new), State('odd "name"', keep, keep))
