@@ -269,19 +269,23 @@ def static_integers(name: str, x: Any) -> np.ndarray[Any, Any]:
     return a
 
 
-def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_value: float = 0) -> Tensor:
-    """More elements before and after: pad_width is one (before, after), or one number, for each axis, in NumPy's order; an int is for every axis.
+def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Tensor:
+    """More elements before and after. pad_width is (before, after) of each axis; one such pair, or one number, is for every axis. (NumPy's.)
 
-    mode: "constant"; "edge" (torch's "replicate") repeats the end; "wrap" ("circular") goes round; "reflect" mirrors at the end element,
-    "symmetric" behind it. Mirrored and wrapped pads may be longer than the axis, as NumPy's.
+    mode: "constant" (one number, `constant_values`); "edge" (torch's "replicate") repeats the end; "wrap" ("circular") goes round; "reflect" mirrors at
+    the end element, "symmetric" behind it. Mirrored and wrapped pads may be longer than the axis, as NumPy's.
     """
     x = as_tensor(x)
-    widths = [pad_width] * x.ndim if isinstance(pad_width, int) else list(pad_width)
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in widths]
-    if len(pairs) != x.ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
-        raise GraphError(f"pad of {x.type} needs {x.ndim} pairs of counts >= 0, got {pad_width}", op="pad", at=user_loc())
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
+    except ValueError:
+        widths = np.full((x.ndim, 2), -1)
+    if x.ndim and (widths.dtype.kind not in "iu" or widths.min() < 0):
+        raise GraphError(f"pad of {x.type} needs {x.ndim} pairs of counts >= 0, got {pad_width}", op="pad", at=user_loc(),
+                         fix="(before, after) for each axis, or one such pair for all")
+    pairs = [(int(a), int(b)) for a, b in widths]
     if mode == "constant":
-        return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_value)
+        return apply(ops.pad, x, lo=tuple(a for a, _ in pairs), hi=tuple(b for _, b in pairs), value=constant_values)
     rule = _PADS.get(mode)
     if rule is None:
         raise GraphError(f"there is no pad mode {mode!r}", op="pad", at=user_loc(), why=f"modes are constant, {', '.join(_PADS)}")

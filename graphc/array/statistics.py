@@ -108,7 +108,7 @@ def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, in
     n, by = as_size(x.shape[axis]).__index__(), 1
     while by < n:
         pairs = [(by if a == axis else 0, 0) for a in range(x.ndim)]
-        x = x * pad(narrow(x, axis, 0, n - by), pairs, constant_value=1)
+        x = x * pad(narrow(x, axis, 0, n - by), pairs, constant_values=1)
         by *= 2
     return _with_initial(x, axis, 1) if include_initial else x
 
@@ -120,7 +120,7 @@ def _one_axis(name: str, axis: int | None, x: Tensor) -> int:
 
 
 def _with_initial(x: Tensor, axis: int, value: float) -> Tensor:
-    return pad(x, [(1 if a == axis else 0, 0) for a in range(x.ndim)], constant_value=value)
+    return pad(x, [(1 if a == axis else 0, 0) for a in range(x.ndim)], constant_values=value)
 
 
 def cumsum(x: Any, axis: int) -> Tensor:
