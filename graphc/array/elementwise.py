@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtype import bool_, f32, f64
+from ..core.dtype import DType, bool_, f32, f64, i64
 from ..core.errors import GraphError
 from ..core.loc import user_loc
 from ..ops import elementwise as ops
+from ..ops import index
 from ..ops.movement import reshape
 from ..trace.apply import apply
 from ..trace.broadcast import as_tensor, binary, broadcast_shapes, broadcast_to, cast, full, lift, result_dtype, unary, unify
 from ..trace.tensor import Tensor
+from .logic import equal, less
 
 # ---- arithmetic ----------------------------------------------------------------------------------------------------------------------
 
@@ -171,11 +173,20 @@ def log2(x: Any, /) -> Tensor:
 
 
 def log10(x: Any, /) -> Tensor:
-    """The logarithm to base 10, exact at its powers: what is an ulp or two beside a whole number is taken for it, for so near no other number has one."""
+    """The logarithm to base 10, exact at its powers."""
     y = log(x) * math.log10(math.e)
+    first, powers = _powers_of_10(y.dtype)
     whole = round(y)
-    near = abs(y - whole) <= abs(whole) * (2.0 * float(np.finfo(y.dtype.numpy).eps))
-    return where(near, whole + (y - y.detach()), y)     # the difference is 0, and has the derivative
+    place = minimum(where(less(first, whole), whole - first, 0.0), float(len(powers) - 1))       # 0 where y is NaN
+    power = apply(index.take, as_tensor(powers), cast(place, i64), axis=0)
+    return where(equal(x, power), whole + (y - y.detach()), y)                                    # the difference is 0, and has the derivative
+
+
+def _powers_of_10(dtype: DType) -> tuple[int, Any]:
+    """The least exponent of a power of 10 that is no denormal, and the powers from there on."""
+    limits = np.finfo(dtype.numpy)
+    first, last = math.ceil(math.log10(limits.tiny)), math.floor(math.log10(limits.max))
+    return first, np.asarray([float(f"1e{k}") for k in range(first, last + 1)], dtype.numpy)
 
 
 def sqrt(x: Any, /) -> Tensor:
