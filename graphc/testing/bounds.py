@@ -97,7 +97,8 @@ class Moved:
         value = n.op.numpy(*arrays, **n.attrs, **extra)
         if n.op.family == "linalg":
             lost = not all(np.isfinite(a).all() for a in map(np.asarray, arrays) if a.dtype.kind == "f")
-            parts = tuple(self.normwise(np.asarray(v), lost) for v in (value if isinstance(value, tuple) else (value,)))
+            least = _bordered(arrays[0]) if n.op.name == "cofactors" else 0.0
+            parts = tuple(self.normwise(np.asarray(v), lost, least) for v in (value if isinstance(value, tuple) else (value,)))
             return parts if isinstance(value, tuple) else parts[0]
         if isinstance(value, tuple) or n.op.family == "movement" or n.op.name in EXACT or n.op.name in LOOPS:
             return value
@@ -112,14 +113,14 @@ class Moved:
             return value                                # integers round to nearest on every backend; halves are exact
         return (value + self.noise(value.shape) * self.scale(n, value, arrays)).astype(value.dtype)
 
-    def normwise(self, value: Array, lost: bool) -> Array:
+    def normwise(self, value: Array, lost: bool, least: float | Array = 0.0) -> Array:
         """Algorithms of linear algebra are right up to ulps of the largest element of each matrix; their operands here are well conditioned. How far a NaN or
         an infinity spreads, and which pivots are taken then, is the algorithm's."""
         if not self.ulps or not value.size:
             return value
         if value.dtype.kind != "f":
             return np.full_like(value, -1) if lost else value
-        largest = np.max(np.abs(value), axis=tuple(range(max(value.ndim - 2, 0), value.ndim)), keepdims=True)
+        largest = np.maximum(np.max(np.abs(value), axis=tuple(range(max(value.ndim - 2, 0), value.ndim)), keepdims=True), least)
         moved = value + self.noise(value.shape) * (np.where(np.isfinite(largest), largest, 0) * np.finfo(value.dtype).eps * 4)
         if lost:
             return np.asarray(np.full_like(value, np.nan if self.ulps > 0 else 1e30 if self.seed % 2 else -1e30))
@@ -152,3 +153,9 @@ class Moved:
         step = np.where((bits & 0x7FFF) == 0, np.maximum(step, 0), step)
         out: Array = (bits + step).astype(np.uint16).view(value.dtype)
         return out
+
+
+def _bordered(x: Array) -> Array:
+    """What the cofactors of a singular matrix are beside: they are made of its inverse within a border, whose condition may cost three digits, or four."""
+    largest = np.max(np.abs(x), axis=(-2, -1), keepdims=True, initial=0.0)
+    return np.asarray(1e3 * largest ** (x.shape[-1] - 1))

@@ -18,6 +18,12 @@ FOUND = {
           %2: f32[] = reduce_sum(%1) {axes=(0, 1, 2, 3)}
           return %2
         }""",
+    "cofactors of a singular matrix, whose border costs digits": """
+        graph shrunk(%x: f64[1]) {
+          %1: f64[1,4,4] = const [[[15.0, 6.0, 0.0, -6.0], [8.0, 1.0, 3.0, -5.0], [12.0, 8.0, 3.0, -3.0], [-7.0, -11.0, -6.0, -2.0]]]
+          %2: f64[1,4,4] = cofactors(%1)
+          return %x, %2
+        }""",
     "the absolute value of an unsigned number that was negated": """
         graph shrunk(%x: u8[1]) {
           %1: u8[1] = neg(%x)
