@@ -19,7 +19,7 @@ from ..core.dtype import DType, bool_, f64, i64
 from ..core.record import dataclass, field
 from .node import NOWHERE, Graph, Node, Recorder, recording
 from .op import REGISTRY, Op
-from .walk import topo
+from .walk import map_subgraphs, topo
 
 Env = dict[str, Node]
 
@@ -205,10 +205,7 @@ class _Engine:
 
     def with_inputs(self, n: Node, inputs: tuple[Node, ...]) -> Node:
         """n on final inputs, with the graphs inside it rewritten too. Types do not change, so nothing is inferred again."""
-        attrs = n.attrs
-        for key, value in n.attrs.items():
-            if isinstance(value, Graph) and (body := self.run(value)) is not value:
-                attrs = {**attrs, key: body}
+        attrs = map_subgraphs(n.attrs, self.run)
         return n if inputs == n.inputs and attrs is n.attrs else Node(n.op, inputs, attrs, n.type)
 
     def fire(self, n: Node, uses: Mapping[Node, int]) -> tuple[Node, object]:

@@ -63,6 +63,14 @@ def subgraphs(node: Node) -> list[Graph]:
     return [v for v in node.attrs.values() if isinstance(v, Graph)]
 
 
+def map_subgraphs(attrs: Mapping[str, Any], f: Callable[[Graph], Graph]) -> Mapping[str, Any]:
+    """The attributes with f of every graph among them; the same object if f gave the same graphs."""
+    for key, value in attrs.items():
+        if isinstance(value, Graph) and (body := f(value)) is not value:
+            attrs = {**attrs, key: body}
+    return attrs
+
+
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """Every node of a graph and of the graphs inside it."""
     todo = [graph]

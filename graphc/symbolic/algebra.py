@@ -13,14 +13,13 @@ import numpy as np
 from ..core.types import TensorType
 from ..ir.node import Graph, Node
 from ..ir.op import Op
-from ..ir.walk import rebuilt, topo
 from ..ops import determinant, linalg, spectral
 from ..ops.elementwise import add, cast, eq, mul, sqrt, where
 from ..ops.leaf import const, iota
 from ..ops.movement import broadcast, reshape, slice_
 from ..ops.reduce import reduce_sum
 from ..ops.tuples import get
-from .textbook import is_number
+from .textbook import composed, is_number
 
 ADD, HADAMARD, MUL, POW, ATOM = range(5)                # how tightly a text holds together
 Text = tuple[str, int]
@@ -48,12 +47,7 @@ logabsdet = Op("logabsdet", "linalg", _scalar, lambda x: np.linalg.slogdet(x)[1]
 
 def algebra(graph: Graph) -> Graph:
     """The graph with every such composite as one node."""
-    done: dict[Node, Node] = {}
-    info = dict(graph.info)
-    for n in topo((*graph.roots, *graph.leaves)):
-        done[n] = _found(n, done) or rebuilt(n, tuple(done[i] for i in n.inputs))
-        info[done[n]] = graph.where(n)
-    return graph.with_roots(tuple(done[r] for r in graph.roots), info)
+    return composed(graph, _found)
 
 
 def _found(n: Node, done: dict[Node, Node]) -> Node | None:

@@ -59,10 +59,15 @@ WORDS: dict[Op, Callable[..., Any]] = {
 
 def textbook(graph: Graph) -> Graph:
     """The graph with every composite that is found as one node."""
+    return composed(graph, _found)
+
+
+def composed(graph: Graph, found: Callable[[Node, dict[Node, Node]], Node | None]) -> Graph:
+    """The graph with what `found` says, of a node and of what the nodes before it became, in the place of the nodes of which it says something."""
     done: dict[Node, Node] = {}
     info = dict(graph.info)
     for n in topo((*graph.roots, *graph.leaves)):
-        done[n] = _found(n, done) or rebuilt(n, tuple(done[i] for i in n.inputs))
+        done[n] = found(n, done) or rebuilt(n, tuple(done[i] for i in n.inputs))
         info[done[n]] = graph.where(n)
     return graph.with_roots(tuple(done[r] for r in graph.roots), info)
 

@@ -20,7 +20,7 @@ from ..core.types import TensorType, TokenType, TupleType
 from ..ir.host import Host, hosts
 from ..ir.node import NOWHERE, Graph, Info, Node, Recorder, recording
 from ..ir.text import show
-from ..ir.walk import topo
+from ..ir.walk import map_subgraphs, topo
 
 RECOMPUTE = "recompute"
 
@@ -36,7 +36,7 @@ def cse(graph: Graph) -> Graph:
             if n in done:
                 continue
             inputs = tuple([done[i] for i in n.inputs])
-            attrs = _inside(n.attrs)
+            attrs = map_subgraphs(n.attrs, cse)
             m = n
             if inputs != n.inputs or attrs is not n.attrs:
                 recorder.here = info.get(n, NOWHERE)
@@ -49,14 +49,6 @@ def cse(graph: Graph) -> Graph:
             done[n] = m
     roots = tuple(done[r] for r in graph.roots)
     return graph if roots == graph.roots else graph.with_roots(roots, info)
-
-
-def _inside(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The attributes with the graphs among them done too."""
-    for key, value in attrs.items():
-        if isinstance(value, Graph) and (body := cse(value)) is not value:
-            attrs = {**attrs, key: body}
-    return attrs
 
 
 def key_of(attrs: Mapping[str, Any]) -> Hashable:

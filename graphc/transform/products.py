@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 from ..core.dims import Size, nominal, product
 from ..core.record import dataclass, field
 from ..ir.node import NOWHERE, Graph, Node, Recorder, recording
 from ..ir.rewrite import is_splat
-from ..ir.walk import topo
+from ..ir.walk import map_subgraphs, topo
 from ..ops.contract import contract, free_axes
 from ..ops.elementwise import add, mul, neg, pow_
 from ..ops.leaf import splat
@@ -61,18 +60,10 @@ def _once(graph: Graph) -> Graph:
                 done[n] = better[n].written(lambda f: done[f])
                 info[done[n]] = info.get(done[n], NOWHERE) | recorder.here
                 continue
-            inputs, attrs = tuple([done[i] for i in n.inputs]), _inside(n.attrs)
+            inputs, attrs = tuple([done[i] for i in n.inputs]), map_subgraphs(n.attrs, products)
             done[n] = n if inputs == n.inputs and attrs is n.attrs else Node(n.op, inputs, attrs, n.type)
     roots = tuple(done[r] for r in graph.roots)
     return graph if roots == graph.roots else graph.with_roots(roots, info)
-
-
-def _inside(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The attributes with the graphs among them done too."""
-    for key, value in attrs.items():
-        if isinstance(value, Graph) and (body := products(value)) is not value:
-            attrs = {**attrs, key: body}
-    return attrs
 
 
 # ---- a sum, read back --------------------------------------------------------------------------------------------------------------
